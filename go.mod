@@ -1,0 +1,3 @@
+module tillbridge
+
+go 1.26.0

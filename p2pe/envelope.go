@@ -1,0 +1,87 @@
+package p2pe
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+// Scheme is the key management under which the ciphertext was made.
+type Scheme string
+
+// The schemes of an [Envelope].
+const (
+	SchemeTDESDUKPT Scheme = "tdes-dukpt" // X9.24-1, KSN of 10 bytes
+	SchemeAESDUKPT  Scheme = "aes-dukpt"  // X9.24-3, KSN of 12 bytes
+	SchemeJWE       Scheme = "jwe"        // RFC 7516 compact form to a pinned key
+)
+
+// Envelope is card data as ciphertext, in the normal form that the store (once
+// sealed) and the acquirer see. The zero value means "no card data". It holds
+// no clear PAN, track or PIN. A PIN block is not part of it: see [PINBlock].
+type Envelope struct {
+	Scheme        Scheme `json:"scheme,omitempty"`
+	DeviceProfile string `json:"device_profile,omitempty"` // "abecs", "idtech", "magtek", "generic"
+	DeviceSerial  string `json:"device_serial,omitempty"`
+	KSN           KSN    `json:"ksn,omitempty"`
+	KeyVariant    string `json:"key_variant,omitempty"` // "data-request", "data-both", "pin", "aes-data-encrypt", ...
+	Algorithm     string `json:"alg,omitempty"`         // "TDEA", "AES-128", ...
+	Mode          string `json:"mode,omitempty"`        // "ECB", "CBC", "GCM"
+	IV            []byte `json:"iv,omitempty"`
+	Padding       string `json:"padding,omitempty"` // "zero", "iso9797-2", "abecs", ...
+	// Ciphertext by what it holds. Each is independent and may be empty.
+	PAN    []byte `json:"pan,omitempty"`
+	Track1 []byte `json:"track1,omitempty"`
+	Track2 []byte `json:"track2,omitempty"`
+	TLV57  []byte `json:"tlv57,omitempty"`
+	// JWE is the compact serialisation when Scheme is SchemeJWE.
+	JWE       string `json:"jwe,omitempty"`
+	MaskedPAN string `json:"masked_pan,omitempty"`
+	BIN       string `json:"bin,omitempty"` // six or eight digits
+	Last4     string `json:"last4,omitempty"`
+	// ServiceCode is three digits or empty.
+	ServiceCode string `json:"service_code,omitempty"`
+	PAR         string `json:"par,omitempty"`
+	// MAC is over the canonical bytes with the profile's MAC key, or empty.
+	MAC []byte `json:"mac,omitempty"`
+	// EncryptionState is what the device said of its own encryption, verbatim.
+	EncryptionState string `json:"encryption_state,omitempty"`
+}
+
+// Empty reports whether e carries no ciphertext.
+func (e Envelope) Empty() bool {
+	return len(e.PAN) == 0 && len(e.Track1) == 0 && len(e.Track2) == 0 && len(e.TLV57) == 0 && e.JWE == ""
+}
+
+// String names scheme, KSN and masked number; never the ciphertext.
+func (e Envelope) String() string {
+	return fmt.Sprintf("envelope{%s ksn=%s %s}", e.Scheme, e.KSN, e.MaskedPAN)
+}
+
+// LogValue implements slog.LogValuer with the text of String.
+func (e Envelope) LogValue() slog.Value { return slog.StringValue(e.String()) }
+
+// PINBlock is an enciphered PIN block with the KSN of its key. It is carried
+// in memory to the acquirer and never stored: it has no JSON form and prints
+// "***".
+type PINBlock struct {
+	KSN    KSN
+	Format int    // ISO 9564-1 format: 0, 1, 3 or 4
+	Block  []byte // 8 bytes (formats 0, 1, 3) or 16 bytes (format 4)
+}
+
+// Empty reports whether there is no PIN block.
+func (b PINBlock) Empty() bool { return len(b.Block) == 0 }
+
+// String returns "***".
+func (PINBlock) String() string { return "***" }
+
+// GoString returns "***".
+func (PINBlock) GoString() string { return "***" }
+
+// LogValue implements slog.LogValuer with "***".
+func (PINBlock) LogValue() slog.Value { return slog.StringValue("***") }
+
+// MarshalJSON refuses: a PIN block is never written anywhere.
+func (PINBlock) MarshalJSON() ([]byte, error) {
+	return nil, fmt.Errorf("p2pe: a PIN block is never stored or shown")
+}
