@@ -1,0 +1,20 @@
+// Package drivertest holds what tests of drivers share: lines to stand on,
+// lines that misbehave, transcripts, and the one suite that every driver
+// passes.
+//
+// Use first:
+//
+//   - [Conform] with a [Subject]: the conformance suite. It plays a healthy
+//     device once to learn the phases of each operation and then breaks every
+//     phase in turn.
+//   - [Pipe]: a line in memory whose ends work under testing/synctest, so that
+//     timers of minutes cost nothing. [PTY] is a real serial line of Linux.
+//   - [Noise]: a seeded proxy that flips, drops, doubles, splits, delays,
+//     stalls, babbles and hangs up.
+//   - [Record] and [Playback]: transcripts on the transport. What a protocol
+//     says is card data is cut out by field when it is captured, and a leak
+//     scanner looks at what is left; no mode keeps the clear bytes.
+//
+// What it does not do: it knows no protocol. The device's side of a subject
+// comes from drivers/virtual, the fields to redact come from the driver.
+package drivertest
