@@ -8,7 +8,6 @@
 package vectortest
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
@@ -79,7 +78,7 @@ func Ran(t testing.TB, set string, n int) {
 	if n == 0 {
 		t.Fatalf("vectors %s: the files hold no vector that was checked", set)
 	}
-	t.Log(fmt.Sprintf("vectors %s %d", set, n))
+	t.Logf("vectors %s %d", set, n)
 }
 
 func glob(t testing.TB, dir, pattern string) []string {
