@@ -1,0 +1,89 @@
+package config
+
+import "reflect"
+
+// Key describes one key of the file.
+type Key struct {
+	Key     string `json:"key"` // "api.listen", "device[].ports"
+	Type    string `json:"type"`
+	Default any    `json:"default"`
+	Text    string `json:"text"`
+}
+
+// meaning holds one sentence for each key; a test keeps it complete.
+var meaning = map[string]string{
+	"agent.data":           "data directory: store, sealed keys, traces",
+	"agent.log":            "least level written: debug, info, warn, error",
+	"agent.control":        "control channel of the command line: socket path, or pipe name on Windows",
+	"agent.merchant":       "the merchant's name or id in events",
+	"agent.store":          "the store's name or id in events",
+	"api.listen":           "loopback address of the till API",
+	"api.origins":          "web origins that may call the API, such as https://pos.example",
+	"api.hosts":            "Host headers accepted beside the loopback names",
+	"register[].id":        "name of the till lane",
+	"register[].device":    "name of the [[device]] that the lane uses; each device belongs to one lane",
+	"register[].key":       `the lane's API key by reference: "file:PATH" or "env:NAME"`,
+	"register[].currency":  "the lane's currency, ISO 4217; others are refused",
+	"register[].manager":   "this key may resolve payments in doubt",
+	"device[].name":        "name of the device",
+	"device[].protocol":    "abecs, zvt, neo2 or ccid",
+	"device[].ports":       `serial paths, globs or by-id links, host:port, or "usb:VID:PID"; these ports may be probed`,
+	"device[].serial":      "the device's own serial number; another device on its port is refused",
+	"device[].params":      "settings of the protocol, as text (README, Devices)",
+	"acquirer.kind":        "iso8583, or nothing when every device authorises by itself",
+	"acquirer.addr":        "host:port of the acquirer",
+	"acquirer.ca":          "PEM file of the only certificate authorities trusted for it",
+	"acquirer.server_name": "name expected in its certificate, when it is not the host of addr",
+	"acquirer.merchant_id": "card acceptor id, 1 to 15 characters",
+	"acquirer.terminal_id": "terminal id, 1 to 8 characters",
+	"acquirer.timeout":     "how long an answer is waited for, 1s to 2m",
+	"acquirer.inquiry":     "the host answers inquiries; otherwise an unanswered payment is reversed",
+	"crm.kind":             "webhook, or nothing for no CRM",
+	"crm.url":              "where events go: https, or http on loopback",
+	"crm.secret":           `signing secret by reference: "file:PATH" or "env:NAME"`,
+	"crm.ca":               "PEM file of the only certificate authorities trusted for it",
+	"crm.timeout":          "time for one delivery, 1s to 2m",
+	"keys.sealer":          "auto, tpm, systemd-creds, dpapi or file; file protects against nothing that reads the disk",
+	"keys.tpm":             "device of the TPM",
+}
+
+// Schema lists every key in the order of the file, with its default.
+func Schema() []Key {
+	var c Config
+	c.defaults()
+	var out []Key
+	walk("", reflect.ValueOf(c), &out)
+	return out
+}
+
+func walk(prefix string, v reflect.Value, out *[]Key) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name := prefix + f.Tag.Get("toml")
+		value := v.Field(i)
+		switch {
+		case f.Type.Kind() == reflect.Struct && f.Type != reflect.TypeFor[Duration]():
+			walk(name+".", value, out)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			walk(name+"[].", reflect.New(f.Type.Elem()).Elem(), out)
+		default:
+			*out = append(*out, Key{Key: name, Type: typeName(f.Type), Default: value.Interface(), Text: meaning[name]})
+		}
+	}
+}
+
+func typeName(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[Duration]():
+		return "duration"
+	case t == reflect.TypeFor[Secret]():
+		return "secret"
+	case t.Kind() == reflect.Slice:
+		return "list of text"
+	case t.Kind() == reflect.Map:
+		return "table of text"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	}
+	return "text"
+}

@@ -1,0 +1,9 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+// verbs are the commands in the order of the help.
+var verbs = []func(*env) *cobra.Command{
+	configVerb,
+	versionVerb,
+}
