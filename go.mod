@@ -26,4 +26,5 @@ require (
 	go.etcd.io/bbolt v1.5.0 // indirect
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
+	golang.org/x/tools v0.50.0 // indirect
 )
