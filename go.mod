@@ -28,3 +28,6 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 	golang.org/x/tools v0.50.0 // indirect
 )
+require go.etcd.io/bbolt v1.5.0
+
+require golang.org/x/sys v0.49.0 // indirect
