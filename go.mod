@@ -31,3 +31,4 @@ require (
 require go.etcd.io/bbolt v1.5.0
 
 require golang.org/x/sys v0.49.0 // indirect
+require go.bug.st/serial v1.8.0 // indirect

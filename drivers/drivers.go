@@ -77,6 +77,9 @@ type Port struct {
 	// Explicit is set when the configuration names the port: invasive probes
 	// are allowed only there.
 	Explicit bool
+	// Named is the path, link or glob of the configuration that named the
+	// port, as written there, or empty.
+	Named string
 }
 
 // Key identifies the port for the diff of two scans: location, ids and serial
@@ -108,4 +111,19 @@ type Transport interface {
 	// call twice.
 	Close() error
 	Info() Port
+}
+
+// LineMode is how bytes travel on a serial line. Zero fields mean 8 data bits,
+// no parity, 1 stop bit.
+type LineMode struct {
+	Baud     int  // bits per second; 0 leaves the line as it is
+	DataBits int  // 7 or 8
+	Parity   byte // 'N', 'E' or 'O'
+	StopBits int  // 1 or 2
+}
+
+// LineSetter is a Transport on a serial line. A driver sets the mode of its
+// protocol when it opens; a port without modem lines (a pty) takes any.
+type LineSetter interface {
+	SetLine(LineMode) error
 }
