@@ -1,0 +1,18 @@
+// Package contact is the contact kernel of EMV Books 1 to 4 in software: from
+// the list of applications to the last cryptogram.
+//
+// Each step is a pure function over data, in a file of its own: [Restrict]
+// (restrict.go), [CVM] (cvm.go), [Risk] (risk.go), [Analyse] (taa.go). Their
+// rules name book and section.
+//
+// Sources: EMV Contact Specifications Book 1 (sections 11, 12), Book 3
+// (sections 6 to 10, Annexes A and C), Book 4 (sections 6 to 12, Annex A).
+//
+// What may be said of it: it implements the flow of Books 1 to 4 and is tested
+// with public transcripts, vectors and cards that nobody here wrote. It has no
+// letter of approval. It is for readers without a kernel of their own where
+// the acquirer accepts that, for tests, and to explain what a pad's kernel did.
+//
+// It never sees a PIN: offline PIN goes through a callback that returns a
+// status. Contactless kernels (Books A to D) are not part of it.
+package contact
