@@ -1,0 +1,207 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillbridge/drivers"
+)
+
+// toyFields is what the toy protocol says is card data: the word after "card".
+func toyFields(_ Direction, turn []byte) []Span {
+	var spans []Span
+	for at := 0; ; {
+		i := bytes.Index(turn[at:], []byte("card "))
+		if i < 0 {
+			return spans
+		}
+		start := at + i + len("card ")
+		end := start
+		for end < len(turn) && turn[end] != '|' {
+			end++
+		}
+		spans = append(spans, Span{start, end})
+		at = end
+	}
+}
+
+// record plays one toy session and returns its transcript.
+func record(t *testing.T, o RecordOptions) []byte {
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		host, device := Pipe(PipeOptions{})
+		done := make(chan struct{})
+		go func() { toyPeer(device.Stream()); close(done) }()
+		r := Record(host, &out, o)
+		dev, err := (&toyDriver{}).Open(t.Context(), r, drivers.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, err := dev.(*toyDevice).ask(t.Context(), "sale 1000"); err != nil || a != "approved 1000" {
+			t.Fatal(a, err)
+		}
+		dev.Close()
+		<-done
+	})
+	return out.Bytes()
+}
+
+func TestRecordRedactsByField(t *testing.T) {
+	text := record(t, RecordOptions{Fields: func(d Direction, turn []byte) []Span {
+		spans := toyFields(d, turn)
+		if i := bytes.Index(turn, []byte("0001")); i >= 0 { // no card number: only the field knows
+			spans = append(spans, Span{i, i + 4})
+		}
+		return spans
+	}})
+	for _, secret := range []string{toyPAN, "0001 card"} {
+		if bytes.Contains(text, []byte(hex.EncodeToString([]byte(secret)))) {
+			t.Error("a field of the protocol stands in the transcript")
+		}
+	}
+	entries, err := ParseTranscript(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := map[string]int{}
+	for _, e := range entries {
+		for _, c := range e.Cut {
+			why[c.Why]++
+		}
+	}
+	if why["field"] != 2 || why["leak scanner"] != 0 {
+		t.Errorf("cuts: %v", why)
+	}
+}
+
+func TestRecordScansWhatTheFieldsLeave(t *testing.T) {
+	text := record(t, RecordOptions{})
+	if bytes.Contains(text, []byte(hex.EncodeToString([]byte(toyPAN)))) {
+		t.Error("a card number that no field named stands in the transcript")
+	}
+	if !bytes.Contains(text, []byte("leak scanner")) {
+		t.Error("the leak scanner cut nothing")
+	}
+}
+
+func TestRecordLongTurn(t *testing.T) {
+	var out bytes.Buffer
+	host, device := Pipe(PipeOptions{Room: 1 << 20})
+	r := Record(host, &out, RecordOptions{})
+	filler := strings.Repeat("x", 1000)
+	sent := 0
+	for range 150 { // card numbers at every offset to the border of a part
+		piece := filler[:991] + " " + toyPAN + " "
+		device.Write(t.Context(), []byte(piece))
+		sent += len(piece)
+	}
+	b := make([]byte, 777)
+	for got := 0; got < sent; {
+		n, err := r.Read(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += n
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := ParseTranscript(&out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total, parts := 0, 0
+	var all []byte
+	for _, e := range entries {
+		total += len(e.Data)
+		all = append(all, e.Data...)
+		if e.Dir == Read {
+			parts++
+		}
+	}
+	if total != sent || parts < 2 {
+		t.Errorf("%d bytes in %d parts, sent %d", total, parts, sent)
+	}
+	if bytes.Contains(all, []byte(toyPAN)) {
+		t.Error("a card number stands in a long turn")
+	}
+}
+
+func TestPlayback(t *testing.T) {
+	entries, err := ParseTranscript(bytes.NewReader(record(t, RecordOptions{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refit := func(turn []byte) []byte { // the checksum of the line that was cut
+		var out []byte
+		for _, line := range bytes.SplitAfter(turn, []byte("\n")) {
+			if seq, words, ok := toyParse(line, false); ok {
+				plus, _, _ := bytes.Cut(line, []byte("#"))
+				out = append(append(out, plus...), toyLine(seq, words)...)
+				continue
+			}
+			out = append(out, line...)
+		}
+		return out
+	}
+	play := func(t *testing.T, sale string) (string, error, *Player) {
+		p := Playback(entries, PlaybackOptions{Refit: refit})
+		dev, err := (&toyDriver{}).Open(t.Context(), p, drivers.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		a, err := dev.(*toyDevice).ask(ctx, sale)
+		return a, err, p
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, err, p := play(t, "sale 1000")
+		if err != nil || a != "approved 1000" || len(p.Rest()) != 0 {
+			t.Errorf("%q %v, %d turns left", a, err, len(p.Rest()))
+		}
+		if _, err, _ := play(t, "sale 1001"); !errors.Is(err, ErrPlayback) {
+			t.Errorf("another amount: %v", err)
+		}
+		p.Close()
+		if _, err := p.Read(t.Context(), make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzParseTranscript(f *testing.F) {
+	f.Add([]byte(`{"dir":"read","at_us":5,"data":"0616","pieces":[1,1],"cut":[{"at":1,"len":1,"why":"field","mark":"00"}]}` + "\n"))
+	f.Add([]byte(`{"dir":"ended","at_us":5,"text":"closed"}`))
+	f.Add([]byte(`{"dir":"wrote","data":"00","pieces":[2]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		entries, err := ParseTranscript(bytes.NewReader(in))
+		if err != nil && !errors.Is(err, ErrTranscript) {
+			t.Fatal(err)
+		}
+		p := Playback(entries, PlaybackOptions{AnyWrite: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for len(p.Rest()) > 0 {
+			n := len(p.Rest())
+			if p.Rest()[0].Dir == Read {
+				for len(p.Rest()) == n {
+					if _, err := p.Read(ctx, make([]byte, 4)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				continue
+			}
+			if _, err := p.Write(t.Context(), []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
