@@ -68,7 +68,7 @@ var ErrTranscript = errors.New("drivertest: not a transcript")
 func ParseTranscript(r io.Reader) ([]Entry, error) {
 	var all []Entry
 	s := bufio.NewScanner(r)
-	s.Buffer(nil, 4*maxTurn)
+	s.Buffer(nil, 64*maxTurn) // hex, pieces and cuts of a turn
 	for n := 1; s.Scan(); n++ {
 		var j entryJSON
 		if err := json.Unmarshal(s.Bytes(), &j); err != nil {
