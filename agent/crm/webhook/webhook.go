@@ -44,6 +44,7 @@ import (
 	"unicode"
 
 	"tillbridge/agent/crm"
+	"tillbridge/p2pe/mask"
 )
 
 // Options of a [Sink].
@@ -310,28 +311,19 @@ func reason(resp *http.Response, body []byte) string {
 	return http.StatusText(resp.StatusCode)
 }
 
-// clean bounds text from outside, drops what is not printable, and every run
-// of more than six digits.
+// clean bounds text from outside, drops what is not printable and hides card
+// numbers.
 func clean(s string, limit int) string {
-	var b strings.Builder
-	digits := 0
-	for _, r := range s {
-		if b.Len() >= limit {
-			break
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
 		}
-		switch {
-		case r >= '0' && r <= '9':
-			if digits++; digits > 6 {
-				r = '*'
-			}
-		case r != ' ' && r != '-':
-			digits = 0
-		}
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		}
+		return r
+	}, mask.Redact(s))
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "")
 	}
-	return b.String()
+	return s
 }
 
 // maxRetryAfter bounds what a receiver may ask for: a day.
