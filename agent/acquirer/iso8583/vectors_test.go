@@ -203,7 +203,7 @@ func checkVector(t *testing.T, v vector) {
 		t.Errorf("MTI %s, want %s", m.MTI, v.MTI)
 	}
 	if v.HeaderHex != "" && !strings.EqualFold(hex.EncodeToString(m.Header), v.HeaderHex) {
-		t.Errorf("header %X, want %s", m.Header, v.HeaderHex)
+		t.Error("the header is not the vector's")
 	}
 	for id, want := range v.Fields {
 		got := m.Text(id)
@@ -223,7 +223,7 @@ func checkVector(t *testing.T, v vector) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(again, frame) {
-		t.Errorf("packed again, the bytes differ:\n%X\n%X", again, frame)
+		t.Error("packed again, the bytes differ")
 	}
 	if err := m.Check(); err != nil && v.MTI != "1234" {
 		t.Errorf("refused by content: %v", err)
