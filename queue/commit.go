@@ -278,7 +278,7 @@ func commit(b *bolt.Tx) (err error) {
 // cache only; one more commit that succeeds makes it durable. Caller holds the gate and leads.
 func (s *Store) resolve(cause error) error {
 	s.closeFile()
-	db, err := s.openFile()
+	db, err := s.openSame()
 	if err != nil {
 		return fmt.Errorf("%w: %w (and reopening: %w)", ErrUnknown, cause, err)
 	}
@@ -321,7 +321,7 @@ func touch(b *bolt.Tx) error {
 func (s *Store) reopen() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	db, err := s.openFile()
+	db, err := s.openSame()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,6 @@ import (
 )
 
 func (s *Store) newPath() string { return s.path + ".compact" }
-func (s *Store) oldPath() string { return s.path + ".old" }
 
 // Compact rewrites the file without its free pages; the cost follows the live data. Commits wait meanwhile. On an error
 // the store goes on with the file it had.
@@ -34,17 +34,17 @@ func (s *Store) compact() error {
 	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	s.closeFile() // waits for readers
-	swapErr := s.swap()
-	db, err := s.openFile()
-	if err != nil {
-		return fmt.Errorf("compact: %w", errors.Join(swapErr, err))
+	s.closeFile() // waits for readers; Windows renames over a closed file only
+	err := os.Rename(s.newPath(), s.path)
+	if err == nil {
+		err = syncDir(filepath.Dir(s.path))
 	}
-	s.db = db
-	if swapErr != nil {
-		return fmt.Errorf("compact: %w", swapErr)
+	db, openErr := s.openSame()
+	if openErr == nil {
+		s.db = db
 	}
-	if err := os.Remove(s.oldPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err = errors.Join(err, openErr); err != nil {
+		_ = os.Remove(s.newPath())
 		return fmt.Errorf("compact: %w", err)
 	}
 	return nil
@@ -59,41 +59,22 @@ func (s *Store) writeCompact() error {
 		_ = dst.Close()
 		return err
 	}
-	return errors.Join(dst.Sync(), dst.Close())
+	if err := errors.Join(dst.View(s.sameHead), dst.Sync()); err != nil {
+		_ = dst.Close()
+		return err
+	}
+	return dst.Close()
 }
 
-// swap puts the new file in place: the old one keeps a name until the new one has it.
-func (s *Store) swap() error {
-	dir := filepath.Dir(s.path)
-	if err := os.Rename(s.path, s.oldPath()); err != nil {
-		return err
-	}
-	if err := os.Rename(s.newPath(), s.path); err != nil {
-		return errors.Join(err, os.Rename(s.oldPath(), s.path))
-	}
-	return syncDir(dir)
-}
-
-// finishSwap repairs what a crash inside swap left. The old file is complete at every moment of it.
-func (s *Store) finishSwap() error {
-	have, err := exists(s.path)
-	if err != nil {
-		return err
-	}
-	old, err := exists(s.oldPath())
-	if err != nil {
-		return err
-	}
-	if old && !have {
-		if err := os.Rename(s.oldPath(), s.path); err != nil {
-			return err
+// sameHead checks that a copy ends where the store ends.
+func (s *Store) sameHead(b *bolt.Tx) error {
+	return s.db.View(func(mine *bolt.Tx) error {
+		for _, key := range []string{"id", "state", "stamp"} {
+			k := []byte(key)
+			if !bytes.Equal(b.Bucket(bucketNames[bMeta]).Get(k), mine.Bucket(bucketNames[bMeta]).Get(k)) {
+				return fmt.Errorf("copy differs in %s: %w", key, ErrCorrupt)
+			}
 		}
-		return syncDir(filepath.Dir(s.path))
-	}
-	for _, leftover := range []string{s.newPath(), s.oldPath()} {
-		if err := os.Remove(leftover); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }

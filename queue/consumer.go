@@ -213,10 +213,13 @@ func (s *Store) search(ctx context.Context, name string, limit int, take bool) (
 			found = append(found, d)
 			return true, nil
 		}
+		// Messages without a key take turns with the keys: at most half of what is asked for, unless there is nothing else.
+		quota := (limit + 1) / 2
 		walk := func(from, to []byte) error {
 			cur := tx.b.Bucket(bucketNames[bOrder]).Cursor()
 			prefix := binary.BigEndian.AppendUint16(nil, c.id)
 			k, _ := cur.Seek(from)
+			before := len(found)
 			for k != nil && bytes.HasPrefix(k, prefix) && (to == nil || bytes.Compare(k, to) < 0) && len(found) < limit {
 				key, seq, ok := splitOrder(k)
 				if !ok {
@@ -226,30 +229,41 @@ func (s *Store) search(ctx context.Context, name string, limit int, take bool) (
 				if err != nil {
 					return err
 				}
-				if head && key != "" {
+				switch {
+				case key == "":
+					if head && take {
+						out.rotor = orderEntry(c.id, "", ^uint64(0))
+					}
+					if len(found)-before >= quota {
+						k, _ = cur.Seek(orderEntry(c.id, "", ^uint64(0)))
+						continue
+					}
+					k, _ = cur.Next()
+				case head:
 					after := orderEntry(c.id, key, ^uint64(0))
 					if take {
 						out.rotor = after
 					}
 					k, _ = cur.Seek(after)
-				} else {
-					if take && head {
-						out.rotor = append(bytes.Clone(k), 0)
-					}
+				default:
 					k, _ = cur.Next()
 				}
 			}
 			return nil
 		}
 		first := binary.BigEndian.AppendUint16(nil, c.id)
-		if out.rotor == nil {
-			return walk(first, nil)
-		}
 		rotor := out.rotor
+		if rotor == nil {
+			rotor = first
+		}
 		if err := walk(rotor, nil); err != nil {
 			return err
 		}
-		return walk(first, rotor)
+		if err := walk(first, rotor); err != nil || !take {
+			return err
+		}
+		quota = limit
+		return walk(first, orderEntry(c.id, "", ^uint64(0)))
 	})
 	if err != nil {
 		// What was lent before the fault was not handed out.

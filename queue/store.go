@@ -84,10 +84,10 @@ func Open(path string, o *Options) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := s.finishSwap(); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+	if err := s.create(); err != nil {
+		return nil, err
 	}
-	db, err := s.openFile()
+	db, err := s.openFile(s.path)
 	if err != nil {
 		return nil, err
 	}
@@ -130,48 +130,103 @@ func (s *Store) defaults() {
 	}
 }
 
-// openFile opens the bbolt file. The freelist is synced: without it a cold open has to read every page.
-func (s *Store) openFile() (db *bolt.DB, err error) {
+// openFile opens a bbolt file that exists. The freelist is synced: without it a cold open has to read every page.
+func (s *Store) openFile(path string) (db *bolt.DB, err error) {
+	under := s.o.OpenFile
+	if under == nil {
+		under = os.OpenFile
+	}
+	return s.openBolt(path, func(name string, flag int, perm os.FileMode) (*os.File, error) {
+		return under(name, flag&^os.O_CREATE, perm)
+	})
+}
+
+func (s *Store) openBolt(path string, openFile func(string, int, os.FileMode) (*os.File, error)) (db *bolt.DB, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			db, err = nil, fmt.Errorf("open store %s: %v: %w", s.path, p, ErrCorrupt)
+			db, err = nil, fmt.Errorf("open store %s: %v: %w", path, p, ErrCorrupt)
 		}
 	}()
-	db, err = bolt.Open(s.path, 0o600, &bolt.Options{
+	db, err = bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:      s.o.LockTimeout,
 		FreelistType: bolt.FreelistMapType,
 		NoStatistics: true,
-		OpenFile:     s.o.OpenFile,
+		OpenFile:     openFile,
 	})
 	switch {
 	case err == nil:
 		return db, nil
 	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("open store %s: %w", s.path, ErrLocked)
+		return nil, fmt.Errorf("open store %s: %w", path, ErrLocked)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("open store %s: %w: %w", s.path, err, ErrCorrupt)
+		return nil, fmt.Errorf("open store %s: %w: %w", path, err, ErrCorrupt)
 	}
-	return nil, fmt.Errorf("open store %s: %w", s.path, err)
+	return nil, fmt.Errorf("open store %s: %w", path, err)
 }
 
-// prepare creates the buckets of a new file, checks the schema of an old one and registers the consumers.
-func (s *Store) prepare() error {
-	set := &writeSet{}
-	err := s.db.Update(func(b *bolt.Tx) error {
-		fresh := b.Bucket(bucketNames[bMeta]) == nil
-		if fresh {
-			for _, name := range bucketNames {
-				if _, err := b.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			meta := b.Bucket(bucketNames[bMeta])
-			if err := errors.Join(meta.Put([]byte("schema"), []byte{schema}), meta.Put([]byte("id"), []byte(rand.Text())),
-				meta.Put([]byte("state"), state{}.encode())); err != nil {
+// openSame opens the store's file again and makes sure that it is the file it was.
+func (s *Store) openSame() (*bolt.DB, error) {
+	db, err := s.openFile(s.path)
+	if err != nil {
+		return nil, err
+	}
+	err = db.View(func(b *bolt.Tx) error {
+		meta := b.Bucket(bucketNames[bMeta])
+		if meta == nil || string(meta.Get([]byte("id"))) != s.id {
+			return fmt.Errorf("open store %s: the file was replaced: %w", s.path, ErrCorrupt)
+		}
+		return nil
+	})
+	if err != nil {
+		closeQuietly(db)
+		return nil, err
+	}
+	return db, nil
+}
+
+// create makes a new store under another name and renames it when it is whole: bbolt writes the first pages of a file
+// in a way that a power cut can leave unreadable. What a crash left of a creation or a compaction is removed.
+func (s *Store) create() error {
+	for _, leftover := range []string{s.newPath(), s.path + ".new"} {
+		if err := os.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("open store: %w", err)
+		}
+	}
+	if ok, err := exists(s.path); ok || err != nil {
+		return err
+	}
+	db, err := s.openBolt(s.path+".new", s.o.OpenFile)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(b *bolt.Tx) error {
+		for _, name := range bucketNames {
+			if _, err := b.CreateBucket(name); err != nil {
 				return err
 			}
 		}
 		meta := b.Bucket(bucketNames[bMeta])
+		return errors.Join(meta.Put([]byte("schema"), []byte{schema}), meta.Put([]byte("id"), []byte(rand.Text())),
+			meta.Put([]byte("state"), state{}.encode()))
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("create store %s: %w", s.path, err)
+	}
+	if err := os.Rename(s.path+".new", s.path); err != nil {
+		return fmt.Errorf("create store: %w", err)
+	}
+	return syncDir(filepath.Dir(s.path))
+}
+
+// prepare checks the form of the file and registers the consumers. It commits even when there is nothing to write: what a
+// killed process left in the page cache is durable then, before anybody reads it.
+func (s *Store) prepare() error {
+	set := &writeSet{}
+	err := s.db.Update(func(b *bolt.Tx) error {
+		meta := b.Bucket(bucketNames[bMeta])
+		if meta == nil {
+			return fmt.Errorf("not a store of this program: %w", ErrCorrupt)
+		}
 		if v := meta.Get([]byte("schema")); len(v) != 1 || v[0] != schema {
 			return fmt.Errorf("the file has form %x, this program reads %d: %w", v, schema, ErrCorrupt)
 		}

@@ -365,9 +365,6 @@ func CheckImage(dir string, files map[string][]byte, snapshots []string, done in
 	if err := Save(dir, files); err != nil {
 		return 0, err
 	}
-	if done == 0 && fresh(files) {
-		return 0, nil // cut while the file was being created, before anything was promised
-	}
 	s, err := queue.Open(dir+"/store.db", Options())
 	if err != nil {
 		return 0, fmt.Errorf("open after %d steps (files %v): %w", done, slices.Sorted(maps.Keys(files)), err)
@@ -381,11 +378,6 @@ func CheckImage(dir string, files map[string][]byte, snapshots []string, done in
 		return 0, err
 	}
 	return Stored(got, snapshots, done)
-}
-
-// fresh: the store's file was never complete.
-func fresh(files map[string][]byte) bool {
-	return len(files["store.db"]) < 4*4096
 }
 
 // Done reads how many steps are said to be done from the marks of a journal.
