@@ -121,6 +121,7 @@ type Reversal struct {
 	NextAt   time.Time `json:"next_at,omitzero"` // wall time of the next try
 	Delay    int64     `json:"delay_ms"`         // backoff that led to NextAt, for a clock that jumps
 	LastCode string    `json:"last_code,omitempty"`
+	Refusals int       `json:"refusals,omitempty"` // answers that refused it
 	Recorded time.Time `json:"recorded"`
 	AckedAt  time.Time `json:"acked_at,omitzero"`
 	HeldWhy  string    `json:"held_why,omitempty"`
@@ -245,6 +246,10 @@ func (p *Payment) Move(to State, learn Facts, at time.Time, note string) error {
 	return nil
 }
 
+// BeginChange records [Changing] in the commit that comes before the void or
+// capture is sent.
+func (p *Payment) BeginChange() { p.Facts |= Changing }
+
 // EndChange forgets [Changing]: the void or capture got its answer. The caller
 // moves the payment in the same commit.
 func (p *Payment) EndChange() { p.Facts &^= Changing }
@@ -312,4 +317,12 @@ func (p *Payment) OrderKey() string {
 		return k
 	}
 	return p.ID
+}
+
+// NoteLate records an approval that came after the reversal was durable. It
+// changes no state.
+func (p *Payment) NoteLate(at time.Time, note string) {
+	p.Facts |= LateApproval
+	p.Updated = at
+	p.step(at, note)
 }

@@ -1,0 +1,539 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"tillbridge/agent/acquirer"
+	"tillbridge/agent/payment"
+	"tillbridge/drivers"
+	"tillbridge/emv"
+)
+
+// runPayment takes a stored payment to its end. It owns the lane until it
+// returns.
+func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
+	defer l.release(job)
+	ctx := job.begin(e.hard)
+	defer job.stop()
+	err := e.withDevice(ctx, l, func(d drivers.Device) {
+		switch d := d.(type) {
+		case drivers.PaymentTerminal:
+			e.payAtTerminal(ctx, l, job, p, d)
+		case drivers.CardSession:
+			if e.o.Link == nil {
+				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("config.no_acquirer", "no acquirer is configured for this register"))
+				return
+			}
+			e.payAtPad(ctx, l, job, p, d)
+		default:
+			e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_payments", "the device of this register cannot take payments"))
+		}
+	})
+	if err == nil {
+		return
+	}
+	if why := job.whyCanceled(); why != "" {
+		e.end(l, job.id, payment.State{Status: payment.Canceled, Stage: why}, 0, nil)
+		return
+	}
+	e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0,
+		because("device.absent", "the device of this register does not answer: check power and cable, then `tillbridge devices list`"))
+}
+
+// withDevice calls fn with the lane's device and returns when fn has. It
+// returns an error only when fn was not called.
+func (e *Engine) withDevice(ctx context.Context, l *lane, fn func(d drivers.Device)) error {
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(e.o.DeviceTimeout, cancel)
+	defer late.Stop()
+	entered, done := make(chan struct{}), make(chan struct{})
+	err := l.Device.Do(wait, func(d drivers.Device) error {
+		late.Stop()
+		close(entered)
+		defer close(done)
+		fn(d)
+		return nil
+	})
+	select {
+	case <-entered:
+		<-done
+		return nil
+	default:
+	}
+	if err == nil {
+		err = errors.New("the device was not given")
+	}
+	return err
+}
+
+// because fills in why a payment ended.
+func because(code, text string) func(p *payment.Payment) {
+	return func(p *payment.Payment) { p.Code, p.Reason = code, text }
+}
+
+// end keeps the end of a payment. A payment whose end the records refuse
+// closes its register: that is a defect, and a person must see it.
+func (e *Engine) end(l *lane, id string, to payment.State, learn payment.Facts, fill func(p *payment.Payment)) {
+	_, err := e.change(e.hard, id, func(w *work, h *held, p *payment.Payment) error {
+		if p.State.Final() {
+			return nil
+		}
+		if p.State.Status == payment.Pending && to.Status != payment.Canceled && to.Status != payment.Failed {
+			if err := p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCard}, 0, w.at, ""); err != nil {
+				return err
+			}
+		}
+		if fill != nil {
+			fill(p)
+		}
+		p.Timings.TotalMS = w.at.Sub(p.Created).Milliseconds()
+		return p.Move(to, learn, w.at, p.Reason)
+	})
+	e.unstorable(l, id, err)
+}
+
+// unstorable closes a lane whose record could not be changed. An error that
+// means the end of the process does not: the next start settles.
+func (e *Engine) unstorable(l *lane, id string, err error) {
+	if err == nil || errors.Is(err, errUnsettled) {
+		return
+	}
+	e.log.Error("a result could not be recorded; the register is closed", "id", id, "err", err)
+	if l != nil {
+		l.close(fmt.Sprintf("the result of %s could not be recorded: `tillbridge tx show %s`, then restart the agent", id, id))
+	}
+}
+
+// payAtPad runs a payment on a pad with a kernel, or on our own kernel.
+func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Payment, d drivers.CardSession) {
+	began := e.now()
+	amounts, err := amountsOf(p.Request.Amount)
+	if err != nil {
+		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("request.invalid", "the currency is not known"))
+		return
+	}
+	// A device that may run a contactless card to its cryptogram inside Read
+	// needs R1's record before Read.
+	early := !l.ContactOnly && mayBeContactless(p.Request.Entry)
+	if _, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
+		if err := p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCard}, 0, w.at, "device ready"); err != nil {
+			return err
+		}
+		if early {
+			return e.arm(w, p)
+		}
+		return nil
+	}); err != nil {
+		e.unstorable(l, p.ID, err)
+		return
+	}
+
+	timeout := e.o.CardTimeout
+	if p.Request.DeadlineS > 0 {
+		timeout = time.Duration(p.Request.DeadlineS) * time.Second
+	}
+	cardCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	session, err := d.Begin(cardCtx)
+	if err != nil {
+		e.endOfCard(l, job, p.ID, cardCtx, err)
+		return
+	}
+	job.setSession(session)
+	completed := false
+	defer func() {
+		job.setSession(nil)
+		if !completed {
+			e.closeSession(session)
+		}
+	}()
+
+	terms := emv.Terms{Amounts: amounts, Type: emv.Purchase, Time: e.now().In(l.Zone)}
+	if amounts.Other > 0 {
+		terms.Type = emv.Cashback
+	}
+	for _, entry := range p.Request.Entry {
+		terms.Entries = append(terms.Entries, emv.Entry(entry))
+	}
+	deviceMS := e.now().Sub(began).Milliseconds()
+	card, err := session.Read(cardCtx, terms)
+	if err != nil {
+		e.endOfCard(l, job, p.ID, cardCtx, err)
+		return
+	}
+	cardAt := e.now()
+
+	// Contact: the record of R1, before the first GENERATE AC.
+	now, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
+		fillCard(p, card)
+		p.Timings.DeviceMS = deviceMS
+		h.Private.OneTap = card.Entry == emv.EntryContactless || card.Entry == emv.EntrySwipe
+		if p.Facts.Has(payment.Armed) {
+			return nil
+		}
+		return e.arm(w, p)
+	})
+	if err != nil {
+		e.unstorable(l, p.ID, err)
+		return
+	}
+	p = now
+
+	outcome := card.Outcome
+	if !card.CryptogramMade {
+		if outcome, err = session.Authorize(cardCtx, amounts); err != nil {
+			e.endOfCard(l, job, p.ID, cardCtx, err)
+			return
+		}
+	}
+	switch outcome.Decision {
+	case emv.OnlineRequest, emv.Deferred:
+	case emv.Declined:
+		completed = false
+		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByCard}, 0, func(p *payment.Payment) {
+			fillOutcome(p, outcome)
+			p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.declined", "the card declined"+reasonOf(outcome)
+		})
+		return
+	case emv.Approved:
+		// A cryptogram of approval that nobody forwards moves nothing: offline
+		// acceptance is not part of this engine.
+		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByRule}, 0, func(p *payment.Payment) {
+			fillOutcome(p, outcome)
+			p.DeclineGroup, p.Code, p.Reason = payment.DeclineSetup, "card.offline_approval", "the card approved without asking the issuer; this register takes no offline approvals: check the terminal's floor limits"
+		})
+		return
+	default:
+		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0, func(p *payment.Payment) {
+			fillOutcome(p, outcome)
+			p.Code, p.Reason = "card.not_read", "the card could not be used here"+reasonOf(outcome)
+		})
+		return
+	}
+
+	e.authorizeOnline(l, job, p, session, card, outcome, amounts, cardAt, &completed)
+}
+
+// endOfCard ends a payment whose card part failed; nothing was sent.
+func (e *Engine) endOfCard(l *lane, job *run, id string, ctx context.Context, err error) {
+	to, fill := payment.State{Status: payment.Failed, Stage: payment.StageDevice}, because("device.fault", "the device reported a fault before anything was sent: "+faultText(err))
+	switch why := job.whyCanceled(); {
+	case why != "":
+		to, fill = payment.State{Status: payment.Canceled, Stage: why}, nil
+	case errors.Is(err, emv.ErrCancelled):
+		to, fill = payment.State{Status: payment.Canceled, Stage: payment.StageByCustomer}, nil
+	case errors.Is(err, emv.ErrNoCard), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		to, fill = payment.State{Status: payment.Canceled, Stage: payment.StageTimedOut}, because("card.timeout", "nobody presented a card in time")
+	case errors.Is(err, emv.ErrCardRemoved):
+		fill = because("card.removed", "the card was pulled too early: insert it again and leave it in")
+	case errors.Is(err, emv.ErrCardUnusable):
+		to, fill = payment.State{Status: payment.Declined, Stage: payment.StageByCard}, func(p *payment.Payment) {
+			p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.unusable", "this card cannot be used here"
+		}
+	}
+	e.end(l, id, to, 0, fill)
+}
+
+// faultText keeps a device's words: drivers promise that errors hold no card
+// data; the length is bounded all the same.
+func faultText(err error) string {
+	if de, ok := errors.AsType[*drivers.DeviceError](err); ok && de.Raw != "" {
+		return fmt.Sprintf("%s, code %.16s", de.Op, de.Raw)
+	}
+	if errors.Is(err, drivers.ErrUnplugged) {
+		return "it was unplugged"
+	}
+	return fmt.Sprintf("%.120s", err.Error())
+}
+
+// closeSession ends a session that was not completed, so that the pad does not
+// wait for the next customer with the old amount.
+func (e *Engine) closeSession(s emv.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.hard), 10*time.Second)
+	defer cancel()
+	if err := s.Cancel(ctx); err != nil {
+		e.log.Warn("the device did not confirm the end of a session", "err", err)
+	}
+}
+
+// arm is the record of R1: amount, STAN and device are in the record.
+func (e *Engine) arm(w *work, p *payment.Payment) error {
+	n, err := w.stan(p.Host.TerminalID)
+	if err != nil {
+		return err
+	}
+	p.Host.STAN = fmt.Sprintf("%06d", n)
+	zone := time.UTC
+	if l := e.lanes[p.Request.RegisterID]; l != nil {
+		zone = l.Zone
+	}
+	p.Host.Sent = w.at.In(zone).Truncate(time.Second)
+	return p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageAuthorizing}, payment.Armed, w.at, "authorizing recorded, STAN "+p.Host.STAN)
+}
+
+// errGivenUp: the payment was cancelled before the point of no return.
+var errGivenUp = errors.New("engine: given up before anything was sent")
+
+// authorizeOnline sends the request and gives the answer to the card.
+func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session emv.Session, card emv.Card, outcome emv.Outcome, amounts emv.Amounts, cardAt time.Time, completed *bool) {
+	if !job.send() {
+		e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: job.whyCanceled()}, 0, nil)
+		return
+	}
+	p, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
+		fillOutcome(p, outcome)
+		return p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageAuthorizing}, payment.Sent, w.at, "request goes to the host")
+	})
+	if err != nil {
+		e.unstorable(l, p.ID, err)
+		return
+	}
+	request := acquirer.Request{
+		Kind: kindOf(p.Request.Intent), Reference: p.ID, STAN: stanOf(p.Host), Time: p.Host.Sent,
+		TerminalID: p.Host.TerminalID, MerchantID: p.Host.MerchantID, Amounts: amounts, Entry: card.Entry,
+		PANSequence: card.PANSequence, Card: card.Data, PIN: outcome.PIN, Field55: outcome.Field55,
+		AcceptPartial: p.Request.AcceptPartial,
+	}
+	sentAt := e.now()
+	hostCtx, cancel := context.WithTimeout(e.hard, e.o.HostTimeout)
+	res, err := e.o.Link.Authorize(hostCtx, request)
+	cancel()
+	request, card.Data = acquirer.Request{}, emv.Card{}.Data
+	hostAt := e.now()
+	if err != nil {
+		e.log.Warn("the host gave no usable answer", "payment", p.ID, "err", err)
+	}
+	times := func(p *payment.Payment) {
+		p.Timings.CardMS, p.Timings.HostMS = sentAt.Sub(cardAt).Milliseconds(), hostAt.Sub(sentAt).Milliseconds()
+	}
+
+	doneCtx, cancel := context.WithTimeout(e.hard, e.o.CardTimeout)
+	defer cancel()
+	complete := func(h emv.HostResponse) (emv.Outcome, error) {
+		*completed = true
+		out, err := session.Complete(doneCtx, h)
+		if err != nil {
+			*completed = false
+		}
+		return out, err
+	}
+
+	switch res.Outcome {
+	case acquirer.NotSent:
+		// Proof that no byte left. The card is asked for AAC all the same: an
+		// offline approval would have nobody to forward it.
+		_, cerr := complete(emv.HostResponse{Sent: true})
+		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageHost}, payment.NotStarted, func(p *payment.Payment) {
+			times(p)
+			p.Code, p.Reason = "host.unreachable", "the acquirer cannot be reached and nothing was sent: `tillbridge path`"
+		})
+		_ = cerr
+	case acquirer.Declined:
+		last, cerr := complete(emv.HostResponse{Reached: true, Sent: true, ARC: res.ARC, IssuerAuth: res.IssuerAuth, Scripts: res.Scripts})
+		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, func(p *payment.Payment) {
+			times(p)
+			fillHost(p, res)
+			if cerr == nil {
+				fillOutcome(p, last)
+			}
+			p.DeclineGroup, p.Code, p.Reason = groupOf(res.Class), "host.declined", "the issuer declined, code "+res.ResponseCode
+		})
+	case acquirer.Approved:
+		approved, refusal := approvedAmount(p, res)
+		if refusal != "" {
+			_, _ = complete(emv.HostResponse{Reached: true, Sent: true, ARC: "05"})
+			e.takeBack(l, p.ID, payment.Approved|payment.Refused, acquirer.PartialAmount, payment.State{Status: payment.Declined, Stage: payment.StageByRule}, func(p *payment.Payment) {
+				times(p)
+				fillHost(p, res)
+				p.DeclineGroup, p.Code, p.Reason = payment.DeclineOther, "host.partial", refusal
+			})
+			return
+		}
+		last, cerr := complete(emv.HostResponse{Reached: true, Sent: true, Approved: true, ARC: res.ARC, IssuerAuth: res.IssuerAuth, Scripts: res.Scripts})
+		if cerr != nil || last.Decision != emv.Approved || last.ReversalNeeded {
+			e.takeBack(l, p.ID, payment.Approved|payment.Refused, acquirer.CardRefused, payment.State{Status: payment.Declined, Stage: payment.StageByCard}, func(p *payment.Payment) {
+				times(p)
+				fillHost(p, res)
+				p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.refused_after_approval", "the host approved and the card did not confirm; the approval is taken back"
+				if cerr == nil {
+					fillOutcome(p, last)
+				}
+			})
+			return
+		}
+		to := payment.State{Status: payment.Succeeded}
+		if p.Request.Intent == payment.IntentAuth {
+			to.Status = payment.Authorized
+		}
+		e.end(l, p.ID, to, payment.Approved, func(p *payment.Payment) {
+			times(p)
+			fillHost(p, res)
+			fillOutcome(p, last)
+			p.Approved = approved
+		})
+	default:
+		_, _ = complete(emv.HostResponse{Sent: true})
+		e.hostSilent(l, job, p, times)
+	}
+}
+
+// hostSilent is R5: a byte may have gone and no answer came. A contact card
+// was asked for AAC, so no approval can be kept: the reversal is recorded at
+// once. Where no second cryptogram is due, the host is asked first.
+func (e *Engine) hostSilent(l *lane, job *run, p payment.Payment, times func(*payment.Payment)) {
+	oneTap := p.Card.Entry == string(emv.EntryContactless) || p.Card.Entry == string(emv.EntrySwipe)
+	if !oneTap {
+		e.takeBack(l, p.ID, 0, acquirer.NoAnswer, payment.State{Status: payment.Reversed}, func(p *payment.Payment) {
+			times(p)
+			p.Code, p.Reason = "host.no_answer", "the host did not answer; the payment is taken back"
+		})
+		return
+	}
+	_, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
+		times(p)
+		p.Code, p.Reason = "host.no_answer", "the host did not answer; it is being asked"
+		return p.Move(payment.State{Status: payment.InDoubt, Stage: payment.StageQueryingHost}, 0, w.at, "no answer from the host")
+	})
+	if err != nil {
+		e.unstorable(l, p.ID, err)
+		return
+	}
+	e.settleHost(l, p.ID)
+}
+
+// approvedAmount says what of a host's approval may be kept, or why it must be
+// taken back: a part is never taken as the whole.
+func approvedAmount(p payment.Payment, res acquirer.Result) (int64, string) {
+	asked := p.Request.Amount.Total
+	got := res.ApprovedAmount
+	if got == 0 && !res.Partial {
+		return asked, ""
+	}
+	switch {
+	case got == asked:
+		return asked, ""
+	case got <= 0 || got > asked:
+		return 0, "the host approved an amount that was not asked for; it is taken back"
+	case !p.Request.AcceptPartial:
+		return 0, "the host approved only a part; the till does not accept parts, it is taken back"
+	}
+	return got, ""
+}
+
+func amountsOf(a payment.Amounts) (emv.Amounts, error) {
+	c, err := payment.LookupCurrency(a.Currency)
+	if err != nil {
+		return emv.Amounts{}, err
+	}
+	return emv.Amounts{Amount: a.Total, Other: a.Cashback, Currency: a.Currency, CurrencyNumeric: c.Numeric, Exponent: c.Exponent}, nil
+}
+
+func kindOf(i payment.Intent) acquirer.Kind {
+	if i == payment.IntentAuth {
+		return acquirer.Authorization
+	}
+	return acquirer.Sale
+}
+
+func mayBeContactless(entries []string) bool {
+	for _, entry := range entries {
+		if entry == string(emv.EntryContactless) {
+			return true
+		}
+	}
+	return len(entries) == 0
+}
+
+func stanOf(h payment.HostRef) int {
+	n, _ := strconv.Atoi(h.STAN)
+	return n
+}
+
+func fillCard(p *payment.Payment, c emv.Card) {
+	p.Card.Entry, p.Card.PANSequence = string(c.Entry), c.PANSequence
+	p.Card.Masked, p.Card.Last4, p.Card.BIN6, p.Card.PAR = c.MaskedPAN, c.Last4, c.BIN6, c.Data.PAR
+	p.EMV.AID, p.EMV.AppLabel = c.AID, c.Label
+	p.Card.Brand = brandOf(c.AID, c.Label)
+}
+
+func fillOutcome(p *payment.Payment, o emv.Outcome) {
+	set := func(to *string, v string) {
+		if v != "" {
+			*to = v
+		}
+	}
+	set(&p.EMV.TVR, o.TVR)
+	set(&p.EMV.TSI, o.TSI)
+	set(&p.EMV.CVM, o.CVM)
+	set(&p.EMV.CVMText, o.CVMText)
+	set(&p.EMV.ARC, o.ARC)
+	set(&p.EMV.Cryptogram, o.Cryptogram)
+}
+
+func fillHost(p *payment.Payment, res acquirer.Result) {
+	p.Host.ResponseCode, p.Host.ApprovalCode, p.Host.RRN = res.ResponseCode, res.ApprovalCode, res.RRN
+	if res.ARC != "" {
+		p.EMV.ARC = res.ARC
+	}
+	if res.Token != "" {
+		p.Card.Token, p.Card.TokenDomain = res.Token, "acquirer"
+	}
+	if res.PAR != "" {
+		p.Card.PAR = res.PAR
+	}
+	if !res.HostTime.IsZero() {
+		p.Host.AcquirerTime = res.HostTime.Format(time.RFC3339)
+	}
+}
+
+func reasonOf(o emv.Outcome) string {
+	if len(o.Reasons) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %.120s", o.Reasons[0].Text)
+}
+
+func groupOf(c acquirer.Class) payment.DeclineGroup {
+	switch c {
+	case acquirer.ClassNever:
+		return payment.DeclineNever
+	case acquirer.ClassLater:
+		return payment.DeclineLater
+	case acquirer.ClassNewData:
+		return payment.DeclineData
+	case acquirer.ClassOperator:
+		return payment.DeclineSetup
+	}
+	return payment.DeclineOther
+}
+
+// brandOf names the scheme by the registered identifier of the application
+// (ISO/IEC 7816-5); where it is not known the label serves.
+func brandOf(aid, label string) string {
+	if len(aid) >= 10 {
+		switch aid[:10] {
+		case "A000000003":
+			return "visa"
+		case "A000000004":
+			return "mastercard"
+		case "A000000025":
+			return "amex"
+		case "A000000152":
+			return "discover"
+		case "A000000065":
+			return "jcb"
+		case "A000000333":
+			return "unionpay"
+		case "A000000277":
+			return "interac"
+		case "A000000651":
+			return "elo"
+		}
+	}
+	return label
+}
