@@ -1,0 +1,208 @@
+package zvt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tillbridge/drivers"
+	"tillbridge/drivers/frame"
+)
+
+// Timers of the protocol (PA00P016 sections 3.4 and 5.2).
+const (
+	timerT1 = 200 * time.Millisecond // between two bytes of a frame
+	timerT2 = 5 * time.Second        // frame to ACK or NAK
+	timerT3 = 5 * time.Second        // command to its reply
+	timerT4 = 180 * time.Second      // reply to completion, restarted by 04 FF and 04 0F
+	sends   = 3                      // of one frame, the first among them
+)
+
+// Errors of the line.
+var (
+	errNotAcknowledged = errors.New("zvt: the terminal does not acknowledge")
+	errGarbled         = errors.New("zvt: nothing readable came after three requests to repeat")
+	errOutOfTurn       = errors.New("zvt: the terminal said something out of turn")
+)
+
+// link moves APDUs over a transport: framed and acknowledged on a serial line,
+// bare on TCP.
+type link struct {
+	t      drivers.Transport
+	serial bool
+	dec    frame.DLE
+	asm    Reassembler
+	queue  [][]byte // whole APDUs that came while an ACK was waited for
+	rest   []byte   // read and not decoded yet
+	buf    [4096]byte
+	naks   int
+}
+
+func newLink(t drivers.Transport) *link {
+	return &link{t: t, serial: t.Info().Kind != drivers.KindTCP}
+}
+
+// write sends all of b.
+func (l *link) write(ctx context.Context, b []byte) error {
+	for len(b) > 0 {
+		n, err := l.t.Write(ctx, b)
+		if err != nil {
+			return err
+		}
+		if n <= 0 {
+			return fmt.Errorf("zvt: the port took nothing")
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// send sends one APDU. left reports whether a byte of it may have reached the
+// terminal. A command that moves money is not sent again when no ACK comes:
+// the terminal may have it, and would carry it out twice. A NAK says that it
+// has not.
+func (l *link) send(ctx context.Context, apdu []byte, money bool) (left bool, err error) {
+	if !l.serial {
+		return true, l.write(ctx, apdu)
+	}
+	wire := frame.AppendDLE(nil, apdu)
+	for range sends {
+		if err := l.write(ctx, wire); err != nil {
+			return true, err
+		}
+		switch answer, err := l.acknowledged(ctx); {
+		case err == nil && answer:
+			return true, nil
+		case err == nil: // NAK
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !money:
+		default:
+			return true, err
+		}
+	}
+	return true, errNotAcknowledged
+}
+
+// acknowledged waits T2 for ACK (true) or NAK (false). An APDU that comes
+// instead shows that the frame was read: only its ACK was lost.
+func (l *link) acknowledged(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timerT2)
+	defer cancel()
+	for {
+		ev, err := l.event(ctx)
+		if err != nil {
+			return false, err
+		}
+		switch ev {
+		case frame.ACK:
+			return true, nil
+		case frame.NAK:
+			return false, nil
+		case frame.Message:
+			l.queue = append(l.queue, bytes.Clone(l.dec.Payload()))
+			return true, l.write(ctx, []byte{frame.ByteACK})
+		}
+	}
+}
+
+// receive returns the next APDU. Its data are valid until the next call.
+func (l *link) receive(ctx context.Context) (APDU, error) {
+	if !l.serial {
+		for {
+			if a, ok := l.asm.Next(); ok {
+				return a, nil
+			}
+			n, err := l.t.Read(ctx, l.buf[:])
+			if err != nil {
+				return APDU{}, err
+			}
+			l.asm.Feed(l.buf[:n])
+		}
+	}
+	if len(l.queue) > 0 {
+		b := l.queue[0]
+		l.queue = l.queue[1:]
+		return scanWhole(b)
+	}
+	l.naks = 0
+	for {
+		ev, err := l.event(ctx)
+		if err != nil {
+			return APDU{}, err
+		}
+		if ev != frame.Message {
+			continue // a stray ACK or NAK
+		}
+		a, err := scanWhole(l.dec.Payload())
+		if err != nil {
+			if err := l.nak(ctx); err != nil {
+				return APDU{}, err
+			}
+			continue
+		}
+		return a, l.write(ctx, []byte{frame.ByteACK})
+	}
+}
+
+// scanWhole reads the APDU of a frame. Bytes behind it are ignored: terminals
+// exist that send zeros there.
+func scanWhole(b []byte) (APDU, error) {
+	a, _, err := Scan(b)
+	return a, err
+}
+
+// event returns the next event of the serial line, asking for a repeat after
+// damage and after a gap inside a frame.
+func (l *link) event(ctx context.Context) (frame.Event, error) {
+	for {
+		for len(l.rest) > 0 {
+			n, ev, err := l.dec.Feed(l.rest)
+			l.rest = l.rest[n:]
+			if err != nil {
+				if err := l.nak(ctx); err != nil {
+					return 0, err
+				}
+				continue
+			}
+			if ev != frame.None {
+				return ev, nil
+			}
+		}
+		n, err := l.read(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 { // T1 over inside a frame
+			l.dec.Reset()
+			if err := l.nak(ctx); err != nil {
+				return 0, err
+			}
+			continue
+		}
+		l.rest = l.buf[:n]
+	}
+}
+
+// read reads, for at most T1 when a frame has begun; zero bytes and no error
+// mean that T1 is over.
+func (l *link) read(ctx context.Context) (int, error) {
+	if !l.dec.Partial() {
+		return l.t.Read(ctx, l.buf[:])
+	}
+	short, cancel := context.WithTimeout(ctx, timerT1)
+	defer cancel()
+	n, err := l.t.Read(short, l.buf[:])
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return 0, nil
+	}
+	return n, err
+}
+
+// nak asks for a repeat, three times for one APDU at most.
+func (l *link) nak(ctx context.Context) error {
+	if l.naks++; l.naks > sends {
+		return errGarbled
+	}
+	return l.write(ctx, []byte{frame.ByteNAK})
+}
