@@ -15,6 +15,26 @@ const (
 	SchemeJWE       Scheme = "jwe"        // RFC 7516 compact form to a pinned key
 )
 
+// The values of [Envelope.KeyVariant]: which working key enciphered the data.
+// Readers differ, so it is a property of the device profile.
+const (
+	VariantDataRequest    = "data-request"     // X9.24-1 data variant with its one-way step
+	VariantDataResponse   = "data-response"    // the same, host to device
+	VariantPIN            = "pin"              // X9.24-1 PIN variant, used for tracks by some readers
+	VariantAESDataEncrypt = "aes-data-encrypt" // X9.24-3 usage 3000
+	VariantAESDataDecrypt = "aes-data-decrypt" // usage 3001
+	VariantAESDataBoth    = "aes-data-both"    // usage 3002
+	VariantFixed          = "fixed"            // a fixed key of the device, no DUKPT
+)
+
+// The values of [Envelope.Padding].
+const (
+	PaddingNone  = "none"      // the data fill their blocks
+	PaddingZero  = "zero"      // zero bytes, none if the data fill their blocks
+	PaddingISO2  = "iso9797-2" // 80 and zero bytes, at least one byte
+	PaddingABECS = "abecs"     // as the reader's method says
+)
+
 // Envelope is card data as ciphertext, in the normal form that the store (once
 // sealed) and the acquirer see. The zero value means "no card data". It holds
 // no clear PAN, track or PIN. A PIN block is not part of it: see [PINBlock].
@@ -59,29 +79,3 @@ func (e Envelope) String() string {
 
 // LogValue implements slog.LogValuer with the text of String.
 func (e Envelope) LogValue() slog.Value { return slog.StringValue(e.String()) }
-
-// PINBlock is an enciphered PIN block with the KSN of its key. It is carried
-// in memory to the acquirer and never stored: it has no JSON form and prints
-// "***".
-type PINBlock struct {
-	KSN    KSN
-	Format int    // ISO 9564-1 format: 0, 1, 3 or 4
-	Block  []byte // 8 bytes (formats 0, 1, 3) or 16 bytes (format 4)
-}
-
-// Empty reports whether there is no PIN block.
-func (b PINBlock) Empty() bool { return len(b.Block) == 0 }
-
-// String returns "***".
-func (PINBlock) String() string { return "***" }
-
-// GoString returns "***".
-func (PINBlock) GoString() string { return "***" }
-
-// LogValue implements slog.LogValuer with "***".
-func (PINBlock) LogValue() slog.Value { return slog.StringValue("***") }
-
-// MarshalJSON refuses: a PIN block is never written anywhere.
-func (PINBlock) MarshalJSON() ([]byte, error) {
-	return nil, fmt.Errorf("p2pe: a PIN block is never stored or shown")
-}
