@@ -131,6 +131,12 @@ type Input interface {
 	Key(ctx context.Context) (string, error)
 }
 
+// CardRemover asks the customer to take the card out and returns when that is
+// done. Call it after the result of a payment is durable: it may wait long.
+type CardRemover interface {
+	RemoveCard(ctx context.Context, text string) error
+}
+
 // TableLoader loads EMV tables.
 type TableLoader interface {
 	// TableVersion is the version that the device holds, or empty.

@@ -27,6 +27,12 @@ var (
 	ErrPortHeld = errors.New("drivers: port held by another program")
 	// ErrNoPort: the port does not exist.
 	ErrNoPort = errors.New("drivers: no such port")
+	// ErrCancelled: the customer pressed cancel on the device.
+	ErrCancelled = errors.New("drivers: the customer cancelled")
+	// ErrTimeout: the customer did nothing in the time the device gives.
+	ErrTimeout = errors.New("drivers: the customer did nothing in time")
+	// ErrCardGone: the card was taken out before its time.
+	ErrCardGone = errors.New("drivers: the card was taken out")
 	// ErrRefused: the driver refuses a command that would return clear card data.
 	ErrRefused = errors.New("drivers: refused: the command would return clear card data")
 )
