@@ -11,6 +11,8 @@ import (
 var (
 	// ErrNotFound: no record with that id.
 	ErrNotFound = errors.New("no such record")
+	// ErrNoRefund: no refund with that id.
+	ErrNoRefund = errors.New("no such refund")
 	// ErrRegister: no register with that id.
 	ErrRegister = errors.New("no such register")
 	// ErrInvalid: the request is not acceptable; nothing was stored.
@@ -84,11 +86,11 @@ func (e *Error) Code() string {
 		err  error
 		code string
 	}{
-		{ErrNotFound, "payment.not_found"}, {ErrRegister, "register.unknown"}, {ErrInvalid, "request.invalid"},
+		{ErrNotFound, "payment.not_found"}, {ErrNoRefund, "refund.not_found"}, {ErrRegister, "register.unknown"}, {ErrInvalid, "request.invalid"},
 		{ErrKeyMismatch, "request.key_reused"}, {ErrBusy, "device.busy"}, {ErrClosedLane, "register.closed"},
 		{ErrTooLate, "payment.too_late_to_cancel"}, {ErrNotAllowed, "payment.not_allowed"},
-		{ErrAmountLimit, "refund.limit"}, {ErrStore, "store.unknown"}, {ErrFull, "store.full"},
-		{ErrStopped, "agent.stopping"}, {ErrRecord, "store.record_unreadable"},
+		{ErrAmountLimit, "refund.not_allowed"}, {ErrStore, "store.unavailable"}, {ErrFull, "store.full"},
+		{ErrStopped, "engine.stopping"}, {ErrRecord, "store.record_unreadable"},
 	} {
 		if errors.Is(e.Err, c.err) {
 			return c.code
@@ -97,18 +99,21 @@ func (e *Error) Code() string {
 	return "engine.error"
 }
 
+// PaymentID is the payment or operation that the error is about, or empty.
+func (e *Error) PaymentID() string { return e.ID }
+
 // BusyError says which payment holds the register: a till that changed tender
 // without cancelling must learn whose amount the pad is waiting for.
 type BusyError struct {
 	RegisterID string
-	Blocking   string // id of the payment or operation
-	Amount     payment.Money
-	State      payment.State
+	// By holds the register. Of an operation at a terminal only ID, register,
+	// amount and state are filled.
+	By payment.Payment
 }
 
 // Error names the blocking payment and its amount.
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("engine: register %s is busy with %s over %s (%s): cancel it, or send supersede", e.RegisterID, e.Blocking, e.Amount, e.State)
+	return fmt.Sprintf("engine: register %s is busy with %s over %s (%s): cancel it, or send supersede", e.RegisterID, e.By.ID, e.By.Request.Amount.Money(), e.By.State)
 }
 
 // Is matches ErrBusy.
@@ -116,6 +121,9 @@ func (e *BusyError) Is(target error) bool { return target == ErrBusy }
 
 // Code returns the stable dotted code of design/technician.md.
 func (e *BusyError) Code() string { return "device.busy" }
+
+// Blocking is the payment that holds the register.
+func (e *BusyError) Blocking() payment.Payment { return e.By }
 
 // MoneyMoved is "no": the refused request moved nothing.
 func (e *BusyError) MoneyMoved() payment.Moved { return payment.MovedNo }

@@ -117,6 +117,10 @@ func (e *Engine) startOperation(ctx context.Context, kind payment.Kind, credenti
 		if err := w.tx.Admit(); err != nil {
 			return refuse(ErrFull, "", "%v", err)
 		}
+		if h, gerr := w.get(id); gerr == nil { // the commit before was there after all
+			o = *h.Operation
+			return nil
+		}
 		var err error
 		if existing, err = w.tx.Claim(credential, key, digestOf(digest), id); err != nil {
 			return err
@@ -280,6 +284,10 @@ func (e *Engine) applyOperation(id string, res acquirer.Result) {
 	var err error
 	switch res.Outcome {
 	case acquirer.Approved:
+		if h, rerr := e.read(e.hard, id); rerr == nil && !whole(h.Operation, res) {
+			e.undoOperation(id, "the host approved another amount; the operation is undone")
+			return
+		}
 		_, err = e.changeOperationHost(id, res, payment.State{Status: payment.Succeeded}, payment.Approved, "")
 	case acquirer.Declined:
 		_, err = e.changeOperationHost(id, res, payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, "the host declined, code "+res.ResponseCode)
@@ -331,6 +339,10 @@ func (e *Engine) settleOperation(id string) {
 		finding := e.inquire(ctx, h)
 		switch finding.State {
 		case acquirer.FoundApproved:
+			if !whole(h.Operation, finding.Result) {
+				e.undoOperation(id, "the host approved another amount; the operation is undone")
+				return
+			}
 			_, err := e.changeOperationHost(id, finding.Result, payment.State{Status: payment.Succeeded}, payment.Approved, "")
 			e.operationUnstorable(id, err)
 			return
@@ -345,12 +357,22 @@ func (e *Engine) settleOperation(id string) {
 		}
 		break
 	}
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() == nil {
+		e.undoOperation(id, "the host did not answer; the operation is undone")
 	}
+}
+
+// whole reports whether an approval is for the operation's whole amount: a
+// part is never taken as the whole.
+func whole(o *payment.Operation, res acquirer.Result) bool {
+	return !res.Partial && (res.ApprovedAmount == 0 || res.ApprovedAmount == o.Amount.Minor)
+}
+
+// undoOperation records the reversal of an operation and starts its repeats.
+func (e *Engine) undoOperation(id, why string) {
 	doubt := payment.State{Status: payment.InDoubt, Stage: payment.StageReversing}
-	_, err := e.changeOperation(ctx, id, func(w *work, o *payment.Operation, h *held, p *payment.Payment) error {
-		if o.State.Status != payment.InDoubt {
+	_, err := e.changeOperation(e.hard, id, func(w *work, o *payment.Operation, h *held, p *payment.Payment) error {
+		if o.State.Final() || o.Facts.Has(payment.ReversalDurable) {
 			return nil
 		}
 		n, err := w.stan(o.Host.TerminalID)
@@ -358,7 +380,7 @@ func (e *Engine) settleOperation(id string) {
 			return err
 		}
 		o.Reversal = newReversal(n, acquirer.NoAnswer, payment.State{Status: payment.Declined, Stage: payment.StageByRule}, w.at)
-		o.Reason, o.Code = "the host did not answer; the operation is undone", "host.no_answer"
+		o.Reason, o.Code = why, "host.no_answer"
 		if err := o.Move(doubt, payment.ReversalDurable, w.at, "reversal recorded"); err != nil {
 			return err
 		}

@@ -141,7 +141,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	defer cancel()
 	session, err := d.Begin(cardCtx)
 	if err != nil {
-		e.endOfCard(l, job, p.ID, cardCtx, err)
+		e.endOfCard(cardCtx, l, job, p.ID, err)
 		return
 	}
 	job.setSession(session)
@@ -163,7 +163,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	deviceMS := e.now().Sub(began).Milliseconds()
 	card, err := session.Read(cardCtx, terms)
 	if err != nil {
-		e.endOfCard(l, job, p.ID, cardCtx, err)
+		e.endOfCard(cardCtx, l, job, p.ID, err)
 		return
 	}
 	cardAt := e.now()
@@ -187,14 +187,13 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	outcome := card.Outcome
 	if !card.CryptogramMade {
 		if outcome, err = session.Authorize(cardCtx, amounts); err != nil {
-			e.endOfCard(l, job, p.ID, cardCtx, err)
+			e.endOfCard(cardCtx, l, job, p.ID, err)
 			return
 		}
 	}
 	switch outcome.Decision {
 	case emv.OnlineRequest, emv.Deferred:
 	case emv.Declined:
-		completed = false
 		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByCard}, 0, func(p *payment.Payment) {
 			fillOutcome(p, outcome)
 			p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.declined", "the card declined"+reasonOf(outcome)
@@ -220,7 +219,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 }
 
 // endOfCard ends a payment whose card part failed; nothing was sent.
-func (e *Engine) endOfCard(l *lane, job *run, id string, ctx context.Context, err error) {
+func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, err error) {
 	to, fill := payment.State{Status: payment.Failed, Stage: payment.StageDevice}, because("device.fault", "the device reported a fault before anything was sent: "+faultText(err))
 	switch why := job.whyCanceled(); {
 	case why != "":
@@ -327,12 +326,11 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 	case acquirer.NotSent:
 		// Proof that no byte left. The card is asked for AAC all the same: an
 		// offline approval would have nobody to forward it.
-		_, cerr := complete(emv.HostResponse{Sent: true})
+		_, _ = complete(emv.HostResponse{Sent: true})
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageHost}, payment.NotStarted, func(p *payment.Payment) {
 			times(p)
 			p.Code, p.Reason = "host.unreachable", "the acquirer cannot be reached and nothing was sent: `tillbridge path`"
 		})
-		_ = cerr
 	case acquirer.Declined:
 		last, cerr := complete(emv.HostResponse{Reached: true, Sent: true, ARC: res.ARC, IssuerAuth: res.IssuerAuth, Scripts: res.Scripts})
 		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, func(p *payment.Payment) {

@@ -49,8 +49,8 @@ func (e *Engine) Operation(ctx context.Context, id string) (payment.Operation, e
 // RefundByID returns a refund; an operation of another kind is ErrNotFound.
 func (e *Engine) RefundByID(ctx context.Context, id string) (payment.Operation, error) {
 	o, err := e.Operation(ctx, id)
-	if err == nil && o.Kind != payment.KindRefund {
-		return payment.Operation{}, refuse(ErrNotFound, "", "%.40q is not a refund", id)
+	if err == nil && o.Kind != payment.KindRefund || errors.Is(err, ErrNotFound) {
+		return payment.Operation{}, refuse(ErrNoRefund, "", "%.40q is not a refund", id)
 	}
 	return o, err
 }

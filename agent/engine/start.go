@@ -112,6 +112,10 @@ func (e *Engine) create(ctx context.Context, l *lane, job *run, digest string, r
 		if err := w.tx.Admit(); err != nil {
 			return refuse(ErrFull, "", "%v", err)
 		}
+		if h, gerr := w.get(job.id); gerr == nil { // the commit before was there after all
+			p = *h.Payment
+			return nil
+		}
 		existing, err = w.tx.Claim(job.credential, job.key, digestOf(digest), job.id)
 		if err != nil {
 			return err
@@ -203,10 +207,13 @@ func (e *Engine) storeError(id string, err error) error {
 }
 
 func (e *Engine) busy(ctx context.Context, register string, blocking *run) error {
-	b := &BusyError{RegisterID: register, Blocking: blocking.id, Amount: blocking.amount, State: payment.State{Status: payment.Pending, Stage: payment.StageQueued}}
+	b := &BusyError{RegisterID: register}
 	if p, err := e.Payment(ctx, blocking.id); err == nil {
-		b.State = p.State
+		b.By = p
+		return b
 	}
+	b.By = payment.Payment{ID: blocking.id, State: payment.State{Status: payment.InProgress, Stage: payment.StageAuthorizing},
+		Request: payment.Request{RegisterID: register, Amount: payment.Amounts{Total: blocking.amount.Minor, Currency: blocking.amount.Currency}}}
 	return b
 }
 
