@@ -1,11 +1,24 @@
 package acquirer
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/des"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+
+	"tillbridge/emv/cryptogram"
+	"tillbridge/emv/tlv"
+	"tillbridge/p2pe"
+	"tillbridge/p2pe/bdk"
+	"tillbridge/p2pe/dukpt"
+	"tillbridge/p2pe/dukpt/pin"
 )
 
 // Keys are the base keys of the host as hex, generated for one run. They print
@@ -121,21 +134,217 @@ func (k *keys) open(e envelope) (cardData, error) {
 
 // keys is what the host has of keys; SetKeys replaces it.
 type keys struct {
-	mu sync.Mutex
-	k  Keys
+	mu     sync.Mutex
+	bases  map[p2pe.Scheme]*bdk.Base
+	issuer cryptogram.Issuer
 }
 
-func newKeys(k Keys) (*keys, error) { return &keys{k: k}, nil }
+func newKeys(k Keys) (*keys, error) {
+	ks := &keys{}
+	return ks, ks.set(k)
+}
 
-// SetKeys replaces the base keys.
-func (h *Host) SetKeys(k Keys) error {
-	h.keys.mu.Lock()
-	defer h.keys.mu.Unlock()
-	h.keys.k = k
+// NewKeys returns fresh base keys of 16 bytes for one run, beside the issuer
+// keys of the virtual cards, which are published test keys.
+func NewKeys() Keys {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return Keys{TDESBDK: hex.EncodeToString(b[:16]), AESBDK: hex.EncodeToString(b[16:])}
+}
+
+func (k *keys) set(given Keys) error {
+	bases := map[p2pe.Scheme]*bdk.Base{}
+	for scheme, text := range map[p2pe.Scheme]string{p2pe.SchemeTDESDUKPT: given.TDESBDK, p2pe.SchemeAESDUKPT: given.AESBDK} {
+		if text == "" {
+			continue
+		}
+		raw, err := hex.DecodeString(text)
+		if err != nil {
+			return fmt.Errorf("sandbox: the base key of %s is not hex", scheme)
+		}
+		base, err := bdk.New(scheme, raw)
+		clear(raw)
+		if err != nil {
+			return fmt.Errorf("sandbox: the base key of %s: %w", scheme, err)
+		}
+		bases[scheme] = base
+	}
+	issuer := cryptogram.TestIssuer()
+	for _, p := range []struct {
+		text string
+		to   *cryptogram.Key
+	}{{given.IssuerAC, &issuer.AC}, {given.IssuerMAC, &issuer.MAC}, {given.IssuerEnc, &issuer.Enc}} {
+		if p.text == "" {
+			continue
+		}
+		key, err := cryptogram.ParseKey(p.text)
+		if err != nil {
+			return fmt.Errorf("sandbox: an issuer key: %w", err)
+		}
+		*p.to = key
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.bases, k.issuer = bases, issuer
 	return nil
 }
-func (k *keys) decipher(e envelope, ct []byte) ([]byte, error) { return nil, errNoKey }
-func (k *keys) pin(ksn string, format int, block []byte, pan string) (string, error) {
-	return "", errNoKey
+
+// SetKeys replaces the base keys.
+func (h *Host) SetKeys(k Keys) error { return h.keys.set(k) }
+
+// InitialKey returns the initial key of the device that a key serial number
+// names, as hex, to be loaded into a virtual pad. It is this host's own
+// injection room: the key must not be logged.
+func (h *Host) InitialKey(ksn string) (string, error) {
+	serial, err := p2pe.ParseKSN(ksn)
+	if err != nil {
+		return "", err
+	}
+	base, err := h.keys.base(serial)
+	if err != nil {
+		return "", err
+	}
+	key, err := base.Initial(serial)
+	if err != nil {
+		return "", err
+	}
+	defer clear(key)
+	return strings.ToUpper(hex.EncodeToString(key)), nil
 }
-func (k *keys) verify(chip []byte, c *cardData, psn string) error { return errNoKey }
+
+// base returns the base key for a serial number: ten bytes (or eight, without
+// its FFFF) are TDES, twelve are AES.
+func (k *keys) base(serial p2pe.KSN) (*bdk.Base, error) {
+	scheme := p2pe.SchemeTDESDUKPT
+	if len(serial) == 24 {
+		scheme = p2pe.SchemeAESDUKPT
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if b := k.bases[scheme]; b != nil {
+		return b, nil
+	}
+	return nil, errNoKey
+}
+
+func (k *keys) transaction(ksn string) (*dukpt.Transaction, error) {
+	serial, err := p2pe.ParseKSN(ksn)
+	if err != nil {
+		return nil, err
+	}
+	base, err := k.base(serial)
+	if err != nil {
+		return nil, err
+	}
+	return base.Transaction(serial)
+}
+
+// decipher opens one ciphertext of an envelope under its transaction's key.
+func (k *keys) decipher(e envelope, ct []byte) ([]byte, error) {
+	t, err := k.transaction(e.ksn)
+	if err != nil {
+		return nil, err
+	}
+	kind, ok := map[string]dukpt.KeyType{"": dukpt.AES128, "AES-128": dukpt.AES128, "AES-192": dukpt.AES192, "AES-256": dukpt.AES256,
+		"TDEA": dukpt.TDES2, "TDEA-2": dukpt.TDES2, "TDEA-3": dukpt.TDES3}[e.algorithm]
+	if !ok {
+		return nil, fmt.Errorf("%w: algorithm %q", errNoKey, e.algorithm)
+	}
+	variant := e.variant
+	if variant == "" {
+		variant = p2pe.VariantDataRequest
+		if len(e.ksn) == 24 {
+			variant = p2pe.VariantAESDataEncrypt
+		}
+	}
+	key, err := bdk.DataKey(t, variant, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Erase()
+	block, err := blockCipher(key.Bytes(), len(e.ksn) == 24 && (kind == dukpt.AES128 || kind == dukpt.AES192 || kind == dukpt.AES256))
+	if err != nil {
+		return nil, err
+	}
+	n := block.BlockSize()
+	if len(ct) == 0 || len(ct)%n != 0 {
+		return nil, bad("a ciphertext of %d bytes", len(ct))
+	}
+	out := make([]byte, len(ct))
+	switch e.mode {
+	case "ECB":
+		for i := 0; i < len(ct); i += n {
+			block.Decrypt(out[i:], ct[i:])
+		}
+	case "CBC", "":
+		iv := e.iv
+		if len(iv) == 0 {
+			iv = make([]byte, n)
+		}
+		if len(iv) != n {
+			return nil, bad("an initialisation vector of %d bytes", len(iv))
+		}
+		cipher.NewCBCDecrypter(block, iv).CryptBlocks(out, ct)
+	default:
+		return nil, fmt.Errorf("%w: mode %q", errNoKey, e.mode)
+	}
+	if e.padding == "iso9797-2" {
+		if i := bytes.LastIndexByte(out, 0x80); i >= 0 {
+			out = out[:i]
+		}
+	}
+	return out, nil
+}
+
+func blockCipher(key []byte, isAES bool) (cipher.Block, error) {
+	if isAES {
+		return aes.NewCipher(key)
+	}
+	if len(key) == 16 {
+		key = append(bytes.Clone(key), key[:8]...)
+	}
+	return des.NewTripleDESCipher(key)
+}
+
+// pin opens a PIN block. Its text holds no digit of PIN or card.
+func (k *keys) pin(ksn string, format int, block []byte, pan string) (string, error) {
+	t, err := k.transaction(ksn)
+	if err != nil {
+		return "", err
+	}
+	kind := dukpt.TDES2
+	if format == 4 {
+		kind = dukpt.AES128
+	}
+	key, err := pin.Key(t, kind)
+	if err != nil {
+		return "", err
+	}
+	defer key.Erase()
+	open, err := pin.Decipher(key.Bytes(), block, pan)
+	if err != nil {
+		return "", err
+	}
+	defer clear(open)
+	return pin.Decode(format, open, pan)
+}
+
+// verify checks the card's cryptogram and keeps what answers it. psn is DE23,
+// of which tag 5F34 takes precedence.
+func (k *keys) verify(chip []byte, c *cardData, psn string) error {
+	if v, ok := tlv.Find(chip, 0x5F34); ok && len(v) == 1 {
+		psn = fmt.Sprintf("%02X", v[0])
+	}
+	if len(psn) > 2 {
+		psn = psn[len(psn)-2:]
+	}
+	k.mu.Lock()
+	issuer := k.issuer
+	k.mu.Unlock()
+	v, err := issuer.Verify(cryptogram.Request{PAN: c.pan, PSN: psn, Data: chip})
+	if err != nil {
+		return err
+	}
+	c.answer = v.Answer
+	return nil
+}

@@ -15,6 +15,7 @@ type command struct {
 	PAN  string `json:"pan,omitempty"`
 	PIN  string `json:"pin,omitempty"`
 	Keys *Keys  `json:"keys,omitempty"`
+	KSN  string `json:"ksn,omitempty"`
 }
 
 // ready is the first line of standard output.
@@ -30,6 +31,7 @@ type reply struct {
 	Cmd   string   `json:"cmd"`
 	Error string   `json:"error,omitempty"`
 	Books *Summary `json:"books,omitempty"`
+	Key   string   `json:"key,omitempty"` // of initial_key, hex
 }
 
 // Serve runs a host behind a command line. It prints one JSON object a line:
@@ -38,8 +40,9 @@ type reply struct {
 // ever keeps it no longer than its last line.
 //
 // Commands are the faults of [Fault] and: release, clear, down, up, books,
-// pin {pan, pin}, keys {keys}. Keys come by standard input so that they stand
-// in no list of processes.
+// pin {pan, pin}, keys {keys}, initial_key {ksn}. Keys come by standard input
+// so that they stand in no list of processes; the answer to initial_key is to
+// be loaded into a virtual pad and never logged.
 func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer, o Options) error {
 	var mu sync.Mutex
 	enc := json.NewEncoder(stdout)
@@ -122,6 +125,12 @@ func (s *Server) command(c command, r *reply) error {
 			return fmt.Errorf("sandbox: keys needs keys")
 		}
 		return s.SetKeys(*c.Keys)
+	case "initial_key":
+		key, err := s.InitialKey(c.KSN)
+		if err != nil {
+			return err
+		}
+		r.Key = key
 	default:
 		return s.Inject(c.Fault)
 	}

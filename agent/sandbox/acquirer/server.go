@@ -28,6 +28,7 @@ type Options struct {
 	// Certificate is the host's; nil makes an authority and a certificate for
 	// localhost and 127.0.0.1 that live as long as the process.
 	Certificate *tls.Certificate
+	// Keys are the base keys; all empty makes new ones with NewKeys.
 	Keys        Keys
 	IdleTimeout time.Duration // of a silent connection; 10 min when zero
 	MaxConns    int           // 64 when zero
@@ -56,6 +57,9 @@ func Run(ctx context.Context, o Options) (*Server, error) {
 	books, err := OpenBooks(o.BooksPath)
 	if err != nil {
 		return nil, err
+	}
+	if o.Keys == (Keys{}) {
+		o.Keys = NewKeys()
 	}
 	ks, err := newKeys(o.Keys)
 	if err != nil {
