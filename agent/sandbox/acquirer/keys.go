@@ -18,7 +18,6 @@ import (
 	"tillbridge/p2pe"
 	"tillbridge/p2pe/bdk"
 	"tillbridge/p2pe/dukpt"
-	"tillbridge/p2pe/dukpt/pin"
 )
 
 // Keys are the base keys of the host as hex, generated for one run. They print
@@ -312,21 +311,7 @@ func (k *keys) pin(ksn string, format int, block []byte, pan string) (string, er
 	if err != nil {
 		return "", err
 	}
-	kind := dukpt.TDES2
-	if format == 4 {
-		kind = dukpt.AES128
-	}
-	key, err := pin.Key(t, kind)
-	if err != nil {
-		return "", err
-	}
-	defer key.Erase()
-	open, err := pin.Decipher(key.Bytes(), block, pan)
-	if err != nil {
-		return "", err
-	}
-	defer clear(open)
-	return pin.Decode(format, open, pan)
+	return bdk.PIN(t, format, block, pan)
 }
 
 // verify checks the card's cryptogram and keeps what answers it. psn is DE23,
