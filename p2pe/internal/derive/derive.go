@@ -99,3 +99,9 @@ func Reveal(t *Transaction) []byte { return t.key.Bytes() }
 
 // Serial returns the transaction's serial number bytes.
 func Serial(t *Transaction) []byte { return t.serial[:t.n] }
+
+// Secret is key material of any length that prints "***".
+type Secret []byte
+
+// Format prints "***" whatever the verb.
+func (Secret) Format(s fmt.State, _ rune) { io.WriteString(s, "***") }
