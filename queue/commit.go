@@ -274,59 +274,36 @@ func commit(b *bolt.Tx) (err error) {
 }
 
 // resolve decides what a failed commit left behind. bbolt syncs the data before it writes the page that makes them
-// count, so: if the stamp is absent after reopening, nothing was stored. If it is there, that page may be in the page
-// cache only; one more commit that succeeds makes it durable. Caller holds the gate and leads.
+// count, so: if the stamp is absent after reopening, nothing was stored. If it is there, openFile has just made it
+// durable. Caller holds the gate and leads.
 func (s *Store) resolve(cause error) error {
 	s.closeFile()
 	db, err := s.openSame()
 	if err != nil {
 		return fmt.Errorf("%w: %w (and reopening: %w)", ErrUnknown, cause, err)
 	}
-	present, err := s.confirm(db)
-	switch {
-	case err != nil:
-		closeQuietly(db)
-		return fmt.Errorf("%w: %w (and confirming: %w)", ErrUnknown, cause, err)
-	case present:
-		s.db = db
-		return nil
-	}
 	s.db = db
-	return fmt.Errorf("%w: %w", ErrNotStored, cause)
-}
-
-// confirm looks for the stamp of the last commit; if it is there, it commits once more.
-func (s *Store) confirm(db *bolt.DB) (present bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("confirm: %v", p)
-		}
-	}()
+	present := false
 	err = db.View(func(b *bolt.Tx) error {
 		present = bytes.Equal(b.Bucket(bucketNames[bMeta]).Get([]byte("stamp")), s.stamp)
 		return nil
 	})
-	if err != nil || !present {
-		return false, err
+	switch {
+	case err != nil:
+		s.closeFile()
+		return fmt.Errorf("%w: %w (and looking it up: %w)", ErrUnknown, cause, err)
+	case !present:
+		return fmt.Errorf("%w: %w", ErrNotStored, cause)
 	}
-	return true, db.Update(touch)
+	return nil
 }
 
-func touch(b *bolt.Tx) error {
-	return b.Bucket(bucketNames[bMeta]).Put([]byte("touched"), []byte(rand.Text()))
-}
-
-// reopen ends the state that an unresolved commit left. Whatever the file shows is made durable by one commit before
-// anybody may read it, and consumers are woken: the lost commit may have appended. Caller leads.
+// reopen ends the state that an unresolved commit left. Consumers are woken: the commit may have appended. Caller leads.
 func (s *Store) reopen() error {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	db, err := s.openSame()
 	if err != nil {
-		return err
-	}
-	if err := db.Update(touch); err != nil {
-		closeQuietly(db)
 		return err
 	}
 	s.db = db

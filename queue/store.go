@@ -136,9 +136,36 @@ func (s *Store) openFile(path string) (db *bolt.DB, err error) {
 	if under == nil {
 		under = os.OpenFile
 	}
-	return s.openBolt(path, func(name string, flag int, perm os.FileMode) (*os.File, error) {
-		return under(name, flag&^os.O_CREATE, perm)
+	var f *os.File
+	db, err = s.openBolt(path, func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+		f, err = under(name, flag&^os.O_CREATE, perm)
+		return f, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	if err := settleMeta(f, db.Info().PageSize); err != nil {
+		closeQuietly(db)
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// settleMeta makes durable what the file shows, before anything else is written to it. After a failed sync the page
+// that makes the last commit count can be in the page cache, counted as clean, and absent from the disk; the next
+// commit would then reuse pages that the state on the disk still needs. Writing the two meta pages again with what they
+// hold makes them dirty, so this sync covers them; the data they point to was synced before they were first written.
+func settleMeta(f *os.File, pageSize int) error {
+	for _, off := range []int64{0, int64(pageSize)} {
+		page := make([]byte, pageSize)
+		if _, err := f.ReadAt(page, off); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(page, off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 func (s *Store) openBolt(path string, openFile func(string, int, os.FileMode) (*os.File, error)) (db *bolt.DB, err error) {
@@ -218,8 +245,7 @@ func (s *Store) create() error {
 	return syncDir(filepath.Dir(s.path))
 }
 
-// prepare checks the form of the file and registers the consumers. It commits even when there is nothing to write: what a
-// killed process left in the page cache is durable then, before anybody reads it.
+// prepare checks the form of the file and registers the consumers.
 func (s *Store) prepare() error {
 	set := &writeSet{}
 	err := s.db.Update(func(b *bolt.Tx) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,30 +138,46 @@ func TestListPagesInOrderOfCreationBothWays(t *testing.T) {
 	}
 }
 
+// together runs fn(0) to fn(n-1) so that all their commits wait for the same turn.
+func together(s *Store, n int, fn func(i int)) {
+	inside, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_ = s.Commit(context.Background(), func(*Tx) error { close(inside); <-release; return nil })
+	})
+	<-inside
+	for i := range n {
+		wg.Go(func() { fn(i) })
+	}
+	for waiting := 0; waiting < n; runtime.Gosched() {
+		s.qmu.Lock()
+		waiting = len(s.waiting)
+		s.qmu.Unlock()
+	}
+	close(release)
+	wg.Wait()
+}
+
 func TestErrorOfOneFunctionDiscardsItsOwnWritesOnly(t *testing.T) {
 	s := open(t, nil)
 	bad := errors.New("no")
-	var wg sync.WaitGroup
-	for i := range 64 {
-		wg.Go(func() {
-			err := s.Commit(context.Background(), func(tx *Tx) error {
-				if _, err := tx.Put(Record{ID: fmt.Sprint("r", i)}); err != nil {
-					return err
-				}
-				if _, err := tx.Append("events", "", []byte{byte(i)}); err != nil {
-					return err
-				}
-				if i%2 == 1 {
-					return bad
-				}
-				return nil
-			})
-			if (i%2 == 1) != errors.Is(err, bad) {
-				t.Error(i, err)
+	together(s, 64, func(i int) {
+		err := s.Commit(context.Background(), func(tx *Tx) error {
+			if _, err := tx.Put(Record{ID: fmt.Sprint("r", i)}); err != nil {
+				return err
 			}
+			if _, err := tx.Append("events", "", []byte{byte(i)}); err != nil {
+				return err
+			}
+			if i%2 == 1 {
+				return bad
+			}
+			return nil
 		})
-	}
-	wg.Wait()
+		if (i%2 == 1) != errors.Is(err, bad) {
+			t.Error(i, err)
+		}
+	})
 	l, err := s.List(t.Context(), Query{Limit: 1000})
 	if err != nil || len(l) != 32 {
 		t.Fatalf("%d records, want 32: %v", len(l), err)
@@ -173,36 +190,32 @@ func TestErrorOfOneFunctionDiscardsItsOwnWritesOnly(t *testing.T) {
 func TestOneClaimWinsAmongConcurrentFunctions(t *testing.T) {
 	s := open(t, nil)
 	var won, replay, mismatch atomic.Int64
-	var wg sync.WaitGroup
-	for i := range 60 {
-		wg.Go(func() {
-			id, digest := fmt.Sprint("pay_", i), []byte{byte(i % 2)}
-			var existing string
-			err := s.Commit(context.Background(), func(tx *Tx) (err error) {
-				if existing, err = tx.Claim("reg", "key", digest, id); err != nil {
-					return err
-				}
-				_, err = tx.Put(Record{ID: id})
+	together(s, 60, func(i int) {
+		id, digest := fmt.Sprint("pay_", i), []byte{byte(i % 2)}
+		var existing string
+		err := s.Commit(context.Background(), func(tx *Tx) (err error) {
+			if existing, err = tx.Claim("reg", "key", digest, id); err != nil {
 				return err
-			})
-			switch {
-			case err == nil:
-				won.Add(1)
-			case errors.Is(err, ErrClaimed):
-				replay.Add(1)
-			case errors.Is(err, ErrClaimMismatch):
-				mismatch.Add(1)
-			default:
-				t.Error(err)
 			}
-			if err != nil {
-				if _, err := s.Get(context.Background(), existing); err != nil {
-					t.Errorf("claim names %q: %v", existing, err)
-				}
-			}
+			_, err = tx.Put(Record{ID: id})
+			return err
 		})
-	}
-	wg.Wait()
+		switch {
+		case err == nil:
+			won.Add(1)
+		case errors.Is(err, ErrClaimed):
+			replay.Add(1)
+		case errors.Is(err, ErrClaimMismatch):
+			mismatch.Add(1)
+		default:
+			t.Error(err)
+		}
+		if err != nil {
+			if _, err := s.Get(context.Background(), existing); err != nil {
+				t.Errorf("claim names %q: %v", existing, err)
+			}
+		}
+	})
 	if won.Load() != 1 || replay.Load() != 29 || mismatch.Load() != 30 {
 		t.Errorf("won %d, replays %d, mismatches %d", won.Load(), replay.Load(), mismatch.Load())
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // RunWriters lets n writers commit ops payments each at the same time: claim, record and message in one commit. It
-// writes to mark after each commit that returned.
+// writes to mark after each commit that returned. A reader beside them writes what it sees as the head of the log.
 func RunWriters(path string, n, ops int, mark *os.File) error {
 	s, err := queue.Open(path, Options())
 	if err != nil {
@@ -29,7 +29,28 @@ func RunWriters(path string, n, ops int, mark *os.File) error {
 			}
 		})
 	}
+	stop := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for last := uint64(0); ; {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			var head uint64
+			if err := s.View(context.Background(), func(tx *queue.Tx) error { head, _ = tx.Head(); return nil }); err != nil {
+				return
+			}
+			if head > last {
+				fmt.Fprintf(mark, "saw %d", head)
+				last = head
+			}
+		}
+	})
 	wg.Wait()
+	close(stop)
+	reader.Wait()
 	return errors.Join(errs...)
 }
 
@@ -46,8 +67,8 @@ func payment(tx *queue.Tx, g, i int) error {
 }
 
 // CheckWriters opens a store that RunWriters was writing and checks that each writer's payments are whole, in order,
-// and at least as many as were said to be stored.
-func CheckWriters(path string, n int, said []int) error {
+// and at least as many as were said to be stored; and that nothing is gone that a reader saw.
+func CheckWriters(path string, n int, said []int, saw uint64) error {
 	s, err := queue.Open(path, Options())
 	if err != nil {
 		return err
@@ -59,6 +80,9 @@ func CheckWriters(path string, n int, said []int) error {
 		return fmt.Errorf("verify: %v %v", err, report.Problems)
 	}
 	return s.View(ctx, func(tx *queue.Tx) error {
+		if head, _ := tx.Head(); head < saw {
+			return fmt.Errorf("a reader saw message %d, the log ends at %d", saw, head)
+		}
 		msgs, err := tx.Read(topic, 0, 1<<30)
 		if err != nil {
 			return err

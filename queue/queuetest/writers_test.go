@@ -17,7 +17,7 @@ func TestPowerCutUnderManyWriters(t *testing.T) {
 	said := make([]int, writers)
 	disk := NewDisk(nil, 1)
 	at := filepath.Join(fastDir(t), "image")
-	n, dropped, marks := 0, 0, 0
+	n, dropped, marks, saw := 0, 0, 0, uint64(0)
 	for i, e := range events {
 		disk.Do(e)
 		if e.Kind == Mark {
@@ -27,7 +27,11 @@ func TestPowerCutUnderManyWriters(t *testing.T) {
 				marks++
 			}
 		}
-		if i%every != 0 {
+		seen := false
+		if _, err := fmt.Sscanf(e.Name, "saw %d", &saw); e.Kind == Mark && err == nil {
+			seen = true
+		}
+		if i%every != 0 && !seen {
 			continue
 		}
 		for mode := range Modes {
@@ -39,15 +43,15 @@ func TestPowerCutUnderManyWriters(t *testing.T) {
 			if err := Save(at, files); err != nil {
 				t.Fatal(err)
 			}
-			if err := CheckWriters(filepath.Join(at, "store.db"), writers, said); err != nil {
+			if err := CheckWriters(filepath.Join(at, "store.db"), writers, said, saw); err != nil {
 				t.Fatalf("cut after event %d of %d, mode %d: %v", i, len(events), mode, err)
 			}
 			n++
 			dropped += d
 		}
 	}
-	if marks != writers*ops || dropped == 0 {
-		t.Errorf("%d commits returned, want %d; %d pieces dropped", marks, writers*ops, dropped)
+	if marks != writers*ops || dropped == 0 || saw == 0 {
+		t.Errorf("a reader saw message %d; %d commits returned, want %d; %d pieces dropped", saw, marks, writers*ops, dropped)
 	}
 	t.Logf("%d cuts, %d commits of %d writers, %d pieces dropped", n, marks, writers, dropped)
 }
