@@ -168,7 +168,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 
 func TestDiskErrorsNeverGiveAWrongAnswer(t *testing.T) {
 	w := Work{Seed: 11, Ops: 14}
-	step := 8
+	step := 12
 	if large {
 		w.Ops, step = 40, 1
 	}
@@ -178,14 +178,15 @@ func TestDiskErrorsNeverGiveAWrongAnswer(t *testing.T) {
 	faults, answers := 0, 0
 	image := filepath.Join(fastDir(t), "image")
 	for i, f := range []Fault{
-		{Errno: int(syscall.EIO), Only: "sync"}, {Errno: int(syscall.EIO), Only: "write"}, {Errno: int(syscall.ENOSPC), Only: "write"}, {Errno: int(syscall.EIO)},
+		{Errno: int(syscall.EIO), Only: "sync"}, {Errno: int(syscall.EIO), Only: "sync", Last: 1}, {Errno: int(syscall.EIO), Only: "write"},
+		{Errno: int(syscall.ENOSPC), Only: "write", Last: 2}, {Errno: int(syscall.EIO), Last: 4},
 	} {
-		step := step
-		if i == 0 && !large {
-			step = 3 // the sync after the data and the one after the page that makes them count, in turn
+		step, span := step, f.Last
+		if i == 0 {
+			step = 1 // each sync alone: of the data, and of the page that makes them count
 		}
 		for n := 1; n <= calls; n += step {
-			f.N, f.Last = n, n+(n/step/2)%3
+			f.N, f.Last = n, n+span
 			dir := fastDir(t)
 			events, counted := trace(t, dir, env(dir+"/store.db", w), f)
 			if counted < n {

@@ -80,7 +80,7 @@ func (r *Runner) Do(ctx context.Context, m *Model, o Op) error {
 			return nil
 		})
 		if o.Kind == opAbandon && errors.Is(err, errAbandoned) {
-			return nil
+			return r.Store.Flush(ctx) // the error of the function says nothing about the acknowledgements beside it
 		}
 		return err
 	case opReplay:
@@ -92,7 +92,7 @@ func (r *Runner) Do(ctx context.Context, m *Model, o Op) error {
 			return err
 		})
 		if errors.Is(err, queue.ErrClaimed) {
-			return nil
+			return r.Store.Flush(ctx)
 		}
 		return err
 	case opAck, opRetry, opDead:
@@ -289,17 +289,20 @@ func (w Work) Run(path string, mark *os.File) error {
 			return true
 		}
 		for {
-			err := r.Do(ctx, m, o)
-			if err == nil {
+			err0 := r.Do(ctx, m, o)
+			if err0 == nil {
 				break
 			}
-			if !disk(err) && o.Kind != opCompact {
-				failed = fmt.Errorf("step %d (%v): %w", i, o, err)
+			if !disk(err0) && o.Kind != opCompact {
+				failed = fmt.Errorf("step %d (%v): %w", i, o, err0)
 				return false
 			}
 			fmt.Fprintf(mark, "error %d", i)
 			if done, err := lookUp(ctx, s, m, o); err != nil {
 				failed = fmt.Errorf("step %d (%v): look up: %w", i, o, err)
+				return false
+			} else if done && errors.Is(err0, queue.ErrNotStored) {
+				failed = fmt.Errorf("step %d (%v) is stored after %w", i, o, err0)
 				return false
 			} else if done {
 				break
