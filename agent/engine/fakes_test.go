@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -35,7 +36,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "store.db"), pads: map[string]*fakeStation{}}
+	w := &world{t: t, path: filepath.Join(fastDir(t), "store.db"), pads: map[string]*fakeStation{}}
 	key := make([]byte, 32)
 	for i := range key {
 		key[i] = byte(i)
@@ -48,6 +49,16 @@ func newWorld(t testing.TB) *world {
 	w.openStore()
 	t.Cleanup(func() { w.store.Close() })
 	return w
+}
+
+// fastDir is a directory in memory where there is one: the crashes of these
+// tests are the process's, those of the disk are package queue's.
+func fastDir(t testing.TB) string {
+	if dir, err := os.MkdirTemp("/dev/shm", "engine"); err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	return t.TempDir()
 }
 
 func (w *world) openStore() {

@@ -19,20 +19,26 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 	defer l.release(job)
 	ctx := job.begin(e.hard)
 	defer job.stop()
+	doubt := false
 	err := e.withDevice(ctx, l, func(d drivers.Device) {
-		switch d := d.(type) {
+		switch t := d.(type) {
 		case drivers.PaymentTerminal:
-			e.payAtTerminal(ctx, l, job, p, d)
+			doubt = e.payAtTerminal(l, job, p, d, t)
 		case drivers.CardSession:
 			if e.o.Link == nil {
 				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("config.no_acquirer", "no acquirer is configured for this register"))
 				return
 			}
-			e.payAtPad(ctx, l, job, p, d)
+			e.payAtPad(ctx, l, job, p, t)
 		default:
 			e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_payments", "the device of this register cannot take payments"))
 		}
 	})
+	if doubt {
+		// the terminal's own record decides before anything else runs here
+		e.settleTerminal(l, p.ID)
+		return
+	}
 	if err == nil {
 		return
 	}

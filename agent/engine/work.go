@@ -48,13 +48,13 @@ type private struct {
 	Before *payment.TerminalRef `json:"before,omitempty"`
 	// BeforeNone: the terminal said it had none.
 	BeforeNone bool `json:"before_none,omitempty"`
-	// CardDone: the card's last word was heard (or none is needed).
-	CardDone bool `json:"card_done,omitempty"`
-	// Contactless or swiped: no second cryptogram is due.
+	// OneTap: contactless or swiped; no second cryptogram is due.
 	OneTap bool `json:"one_tap,omitempty"`
 	// TerminalKind: the device authorises by itself.
 	TerminalKind bool `json:"terminal_kind,omitempty"`
-	// Tries counts terminal reversals.
+	// Answer is what the terminal said, stored before it was told that we have it.
+	Answer *terminalWord `json:"answer,omitempty"`
+	// Tries counts the reversals sent to a terminal.
 	Tries int `json:"tries,omitempty"`
 }
 
