@@ -20,6 +20,13 @@ type health struct {
 	lastDelivered                    time.Time
 }
 
+// How long the sink pauses between tries while it rejects everything, and how
+// long an item that it rejected waits at most for its next turn.
+const (
+	rejectPause = 30 * time.Second
+	rejectPark  = 6 * time.Hour
+)
+
 // verdict is what to tell the outbox of an item.
 type verdict struct {
 	ack, dead bool
@@ -95,9 +102,11 @@ func (h *health) judge(now time.Time, attempts int, r Result) verdict {
 		// A missing field or permission on the other side rejects everything.
 		// Rather than drain the queue into the dead letters, keep the items
 		// and try others, until one is taken or a person looks.
-		wait := h.pace.after(h.rejects - h.rejectLimit)
+		// An item that was refused waits ever longer, so that each of the
+		// others gets its turn however many are refused in a row.
+		wait := min(h.pace.after(h.rejects-h.rejectLimit), rejectPause)
 		h.pause(now.Add(wait), r)
-		return verdict{at: now.Add(max(2*wait, h.pace.after(attempts+1))), attempts: attempts + 1}
+		return verdict{at: now.Add(min(wait<<min(attempts+1, 16), rejectPark)), attempts: attempts + 1}
 
 	case Conflict:
 		return verdict{at: now.Add(max(h.pace.after(attempts+1), r.RetryAfter)), attempts: attempts + 1}

@@ -18,10 +18,12 @@ type Claim struct {
 // Engine is what the handlers need of the side that takes payments. Its errors
 // carry a dotted code of the catalogue by a method Code() string; an error that
 // concerns a payment may also have PaymentID() string, and device.busy
-// Blocking() payment.Payment. Known codes: payment.not_found, refund.not_found,
+// Blocking() api.Blocking; any may have MoneyMoved() payment.Moved. Known
+// codes: payment.not_found, refund.not_found, request.invalid,
 // request.key_reused, device.busy, payment.too_late_to_cancel,
-// payment.not_allowed, refund.not_allowed, register.unknown, store.full,
-// store.unavailable, engine.stopping.
+// payment.not_allowed, refund.limit, register.unknown, register.closed,
+// store.full, store.unknown, store.record_unreadable, agent.stopping. What has
+// another code, or none, is answered as internal.
 //
 // A replay is the same claim again: the engine starts nothing and returns the
 // record's present state with replayed true.

@@ -8,6 +8,7 @@ import (
 
 	"tillbridge/agent/api"
 	"tillbridge/agent/payment"
+	"tillbridge/p2pe/mask"
 )
 
 // Error is an error of the handlers themselves.
@@ -77,13 +78,16 @@ var catalogue = map[string]kind{
 	"refund.not_found":           {404, "No such refund", "request", "safe", 0, "unknown", nil, ""},
 	"payment.too_late_to_cancel": {409, "Too late to cancel", "card", "forbidden", 0, "unknown", words("Too late to cancel. Wait for the result, then void it.", "Zu spät zum Abbrechen. Ergebnis abwarten, dann stornieren.", "Tarde demais para cancelar. Espere o resultado e depois estorne."), ""},
 	"payment.not_allowed":        {409, "The payment's state does not allow this", "request", "never", 0, "unknown", nil, "tillbridge tx show"},
-	"refund.not_allowed":         {409, "That much cannot be given back", "request", "never", 0, "no", words("This amount cannot be refunded.", "Dieser Betrag kann nicht erstattet werden.", "Este valor não pode ser estornado."), ""},
 	"device.busy":                {409, "The register works on another payment", "device", "after", 5, "no", isBusy, "a forgotten payment: tillbridge devices list"},
 	"device.absent":              {503, "The register's device is not there", "device", "after", 10, "no", notNow, "tillbridge devices list"},
+	"register.closed":            {409, "The register is closed until something is settled", "device", "forbidden", 0, "no", words("This register is closed until an earlier payment is settled. Nothing was charged.", "Diese Kasse ist gesperrt, bis eine frühere Zahlung geklärt ist. Es wurde nichts abgebucht.", "Este caixa está bloqueado até um pagamento anterior ser resolvido. Nada foi cobrado."), "tillbridge tx in-doubt"},
+	"refund.limit":               {409, "That much cannot be given back", "request", "never", 0, "no", words("This amount cannot be refunded.", "Dieser Betrag kann nicht erstattet werden.", "Este valor não pode ser estornado."), "tillbridge tx show"},
+	"request.invalid":            {422, "The request is not acceptable", "request", "safe", 0, "no", tillFault, ""},
+	"store.unknown":              {503, "The store did not answer", "device", "after", 5, "unknown", askAgain, "ask again with the same Idempotency-Key; tillbridge status"},
+	"store.record_unreadable":    {500, "A record cannot be read", "device", "forbidden", 0, "unknown", askAgain, "tillbridge doctor; the record is kept as it is"},
+	"agent.stopping":             {503, "The agent is starting or stopping", "config", "after", 5, "no", notNow, "tillbridge service status"},
 	"register.unknown":           {422, "No such register", "config", "safe", 0, "no", tillFault, "registers are listed in the configuration: tillbridge config show"},
 	"store.full":                 {503, "The store is full", "limit", "after", 60, "no", notNow, "tillbridge status; free disk space"},
-	"store.unavailable":          {503, "The store does not answer", "device", "after", 10, "unknown", askAgain, "tillbridge status; the disk may be failing"},
-	"engine.stopping":            {503, "The agent is stopping", "config", "after", 5, "no", notNow, "tillbridge service status"},
 	"control.not_found":          {404, "No such entry", "request", "safe", 0, "no", nil, ""},
 	"internal":                   {500, "The agent failed", "config", "after", 5, "unknown", askAgain, "tillbridge logs; ask again with the same Idempotency-Key"},
 }
@@ -120,7 +124,7 @@ func (s *Server) problem(r *http.Request, err error) *api.Problem {
 	var coded interface{ Code() string }
 	if errors.As(err, &coded) {
 		if _, ok := catalogue[coded.Code()]; ok {
-			code, detail = coded.Code(), err.Error()
+			code, detail = coded.Code(), mask.Redact(err.Error())
 		}
 	}
 	k := catalogue[code]
@@ -143,21 +147,25 @@ func (s *Server) problem(r *http.Request, err error) *api.Problem {
 			p.Instance = "/v1/refunds/" + e.Operation.ID
 		}
 	}
+	// What the engine says of this very request is truer than what the
+	// catalogue supposes, and what the record says is truer still.
+	var moved interface{ MoneyMoved() payment.Moved }
+	if errors.As(err, &moved) {
+		p.MoneyMoved = string(moved.MoneyMoved())
+	}
 	var of interface{ PaymentID() string }
 	if errors.As(err, &of) && of.PaymentID() != "" {
 		p.PaymentID = of.PaymentID()
 		p.Instance = "/v1/payments/" + p.PaymentID
-		// What the record says is truer than what the catalogue supposes.
 		if rec, err := s.o.Engine.Payment(r.Context(), p.PaymentID); err == nil {
 			p.MoneyMoved = string(rec.MoneyMoved())
 		}
 	}
-	var blocked interface{ Blocking() payment.Payment }
+	var blocked interface{ Blocking() api.Blocking }
 	if errors.As(err, &blocked) {
 		b := blocked.Blocking()
-		p.PaymentID = b.ID
-		p.Instance = "/v1/payments/" + b.ID
-		p.Blocking = &api.Blocking{PaymentID: b.ID, Status: string(b.State.Status), Amount: amountOf(b.Request.Amount)}
+		p.PaymentID, p.Blocking = b.PaymentID, &b
+		p.Instance = "/v1/payments/" + b.PaymentID
 	}
 	return p
 }
