@@ -20,6 +20,8 @@ type Layout struct {
 	// CVR is offset and length of the part of 9F10 that ends the data; length 0
 	// means all of it.
 	CVROffset, CVRLength int
+	// Counters adds the eight bytes of counters at the end of M/Chip's 9F10.
+	Counters bool
 	// Answer is 1 or 2, the ARPC method.
 	Answer int
 	// Encipherment is that of script data.
@@ -47,10 +49,10 @@ var (
 	VisaCVN18  = Layout{Name: "Visa CVN 18", OptionB: true, Session: SessionCommon, Padding: PadEMV, Answer: 2, Encipherment: EncipherVisa, ScriptSession: SessionCryptogram}
 	VisaCVN22  = Layout{Name: "Visa CVN 22", OptionB: true, Session: SessionCommon, Padding: PadEMV, Answer: 2, Encipherment: EncipherVisa, ScriptSession: SessionCryptogram}
 	MChipCVN10 = Layout{Name: "M/Chip CVN 10", Session: SessionRandom, Padding: PadEMV, CVROffset: 2, CVRLength: 6, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
-	MChipCVN11 = Layout{Name: "M/Chip CVN 11", Session: SessionRandom, Padding: PadEMV, CVROffset: 2, CVRLength: 16, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
+	MChipCVN11 = Layout{Name: "M/Chip CVN 11", Session: SessionRandom, Padding: PadEMV, CVROffset: 2, CVRLength: 6, Counters: true, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
 	MChipCVN12 = Layout{Name: "M/Chip CVN 12", Session: SessionTree, Padding: PadEMV, CVROffset: 2, CVRLength: 6, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
 	MChipCVN14 = Layout{Name: "M/Chip CVN 14", Session: SessionCommon, Padding: PadEMV, CVROffset: 2, CVRLength: 6, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
-	MChipCVN15 = Layout{Name: "M/Chip CVN 15", Session: SessionCommon, Padding: PadEMV, CVROffset: 2, CVRLength: 16, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
+	MChipCVN15 = Layout{Name: "M/Chip CVN 15", Session: SessionCommon, Padding: PadEMV, CVROffset: 2, CVRLength: 6, Counters: true, Answer: 1, Encipherment: EncipherMastercard, ScriptSession: SessionCryptogram}
 )
 
 // ErrLayout is returned for issuer application data of an unknown version.
@@ -125,13 +127,17 @@ func (l Layout) Data(lookup func(tlv.Tag) ([]byte, bool)) ([]byte, error) {
 		out = append(out, v...)
 	}
 	iad, ok := lookup(0x9F10)
-	if !ok || len(iad) < l.CVROffset+l.CVRLength {
+	if !ok || len(iad) < l.CVROffset+l.CVRLength || l.Counters && len(iad) < 18 {
 		return nil, fmt.Errorf("%w: 9F10", ErrMissing)
 	}
-	if l.CVRLength > 0 {
-		iad = iad[l.CVROffset : l.CVROffset+l.CVRLength]
+	if l.CVRLength == 0 {
+		return append(out, iad...), nil
 	}
-	return append(out, iad...), nil
+	out = append(out, iad[l.CVROffset:l.CVROffset+l.CVRLength]...)
+	if l.Counters {
+		out = append(out, iad[10:18]...)
+	}
+	return out, nil
 }
 
 // CardKey derives the card's master key by the layout's option.

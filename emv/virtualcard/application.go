@@ -218,10 +218,7 @@ func (a *application) personalise(ca *CA, random io.Reader) error {
 	}
 	static = append(append([]byte(nil), static...), a.aip[:]...)
 
-	issuer, err := newRSA(random, issuerBytes)
-	if err != nil {
-		return err
-	}
+	issuer := ca.issuer
 	mmyy := hexed(p.Expiry[2:] + p.Expiry[:2])
 	header := append([]byte{0x02}, digits(p.PAN[:6], 4)...)
 	header = append(append(header, mmyy...), 0, 0, 1, 1, 1, issuerBytes, 1)

@@ -16,10 +16,11 @@ const (
 	cardBytes   = 112
 )
 
-// CA is a certification authority made for a run. A terminal needs its public
-// part.
+// CA is a certification authority made for a run, with one issuer below it. A
+// terminal needs its public part.
 type CA struct {
-	key *rsaKey
+	key    *rsaKey
+	issuer *rsaKey // of all cards that it certifies
 	// Index is the key index (8F), the same for every RID.
 	Index byte
 }
@@ -35,7 +36,11 @@ func NewCA(seed uint64) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &CA{key: k, Index: 0xEE}, nil
+	issuer, err := newRSA(r, issuerBytes)
+	if err != nil {
+		return nil, err
+	}
+	return &CA{key: k, issuer: issuer, Index: 0xEE}, nil
 }
 
 // Modulus is big-endian.
@@ -94,7 +99,7 @@ func prime(r io.Reader, bits int) (*big.Int, error) {
 		p := new(big.Int).SetBytes(b)
 		two, three, m := big.NewInt(2), big.NewInt(3), new(big.Int)
 		for range 4096 {
-			if m.Mod(p, three).Int64() == 2 && p.ProbablyPrime(8) {
+			if m.Mod(p, three).Int64() == 2 && p.ProbablyPrime(1) {
 				if p.BitLen() == bits {
 					return p, nil
 				}
