@@ -115,6 +115,16 @@ func (s *Store) Lease(ctx context.Context, name string, limit int) ([]Delivery, 
 	return d, err
 }
 
+// NextDue returns when the earliest message that Lease does not give now may become free: a retry's time or a lease's end.
+// It is zero when there is none, and not later than now when Lease would give one at once.
+func (s *Store) NextDue(ctx context.Context, name string) (time.Time, error) {
+	found, next, err := s.search(ctx, name, 1, false)
+	if err == nil && len(found) > 0 {
+		return s.now(), nil
+	}
+	return next, err
+}
+
 // Wait returns when Lease is likely to find something for the consumer, or with ctx's error.
 func (s *Store) Wait(ctx context.Context, name string) error {
 	for {
@@ -326,6 +336,15 @@ func (s *Store) Flush(ctx context.Context) error {
 // Retry gives a message back after a failed attempt: it is not lent again before notBefore, and messages behind it with
 // the same order key wait. reason is for people and must carry no card data. Durable on return; adds one to Attempts.
 func (s *Store) Retry(ctx context.Context, d Delivery, notBefore time.Time, reason string) error {
+	return s.later(ctx, d, notBefore, reason, 1)
+}
+
+// Postpone is Retry without counting an attempt: the receiver asked for a pause, or its address was at fault.
+func (s *Store) Postpone(ctx context.Context, d Delivery, notBefore time.Time, reason string) error {
+	return s.later(ctx, d, notBefore, reason, 0)
+}
+
+func (s *Store) later(ctx context.Context, d Delivery, notBefore time.Time, reason string, counted int) error {
 	return s.settle(ctx, d, func(tx *Tx, c consumer) error {
 		k := consumerSeq(c.id, d.Seq)
 		if tx.get(bPend, k) == nil {
@@ -338,7 +357,7 @@ func (s *Store) Retry(ctx context.Context, d Delivery, notBefore time.Time, reas
 				return err
 			}
 		}
-		a.n++
+		a.n += uint32(counted)
 		a.set, a.notBefore, a.reason = tx.now, notBefore, short(reason)
 		tx.put(bRetry, k, a.encode())
 		tx.set.changed = true

@@ -1,0 +1,93 @@
+package drivers
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// PortStatus is a port that was seen, and who has it or why nobody does.
+type PortStatus struct {
+	Port   Port
+	Device string // that took it, or empty
+	// Why says for every device of the configuration why it did not take the
+	// port; empty when one did.
+	Why []string
+}
+
+// Ports returns every port of the last scan with the answer to "why was this
+// device not taken".
+func (s *Supervisor) Ports() []PortStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []PortStatus
+	for _, key := range slices.Sorted(maps.Keys(s.seen)) {
+		v := s.seen[key]
+		st := PortStatus{Port: v.port, Device: s.claims[key]}
+		if st.Device == "" {
+			for _, o := range s.owners {
+				ok, why := s.fits(o, key, v)
+				if ok {
+					why = "it fits and will be opened"
+					if have := o.status(); have.State != StateAbsent {
+						why = "it has another port, " + have.Port.Path
+					}
+				}
+				st.Why = append(st.Why, fmt.Sprintf("%s: %s", o.c.Name, why))
+			}
+			if len(s.owners) == 0 {
+				st.Why = []string{"no device is configured"}
+			}
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// fits judges whether an owner may open a port, and says why not. The caller
+// holds mu.
+func (s *Supervisor) fits(o *owner, key string, v sighting) (bool, string) {
+	if other, ok := s.claims[key]; ok {
+		return false, "taken by " + other
+	}
+	if why, ok := s.refused[o.c.Name+" "+key]; ok {
+		return false, why
+	}
+	named := false
+	if len(o.c.Ports) > 0 {
+		if named = slices.ContainsFunc(o.c.Ports, func(w string) bool { return portMatches(w, v.port) }); !named {
+			return false, "the configuration names other ports: " + strings.Join(o.c.Ports, ", ")
+		}
+	} else if o.c.Serial != "" && v.port.Serial != "" && v.port.Serial != o.c.Serial && v.port.Kind != KindSerial {
+		return false, "its serial number is another"
+	}
+	p := v.port
+	p.Explicit = p.Explicit || named
+	m := o.driver.Match(p)
+	switch {
+	case !m.OK:
+		return false, m.Why
+	case m.Cost == CostInvasive && !p.Explicit:
+		return false, "a probe could disturb another device: name the port in the configuration"
+	case !v.settle:
+		return false, "it has just appeared"
+	}
+	return true, m.Why
+}
+
+// portMatches compares a port as the configuration writes it with one that was
+// seen: a path, a link, a glob, host:port or usb:VID:PID.
+func portMatches(want string, p Port) bool {
+	if ids, ok := strings.CutPrefix(want, "usb:"); ok {
+		return strings.EqualFold(ids, fmt.Sprintf("%04x:%04x", p.VID, p.PID)) && p.VID != 0
+	}
+	if want == p.Path || want == p.Named {
+		return true
+	}
+	if ok, err := filepath.Match(want, p.Path); err == nil && ok {
+		return true
+	}
+	return false
+}

@@ -1,0 +1,324 @@
+package drivers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ErrStopped: the supervisor is not running any more.
+var ErrStopped = errors.New("drivers: the supervisor has stopped")
+
+// State is where a device is in its life.
+type State string
+
+// States of a device. Loss of the line while Busy always passes Recovering.
+const (
+	StateAbsent     State = "absent"     // no port that fits
+	StateOpening    State = "opening"    // opening port and protocol
+	StateProbing    State = "probing"    // asking who it is
+	StateReady      State = "ready"      // idle
+	StateBusy       State = "busy"       // runs an operation or a health check
+	StateRecovering State = "recovering" // waits for the next attempt, or settles the last operation
+	StateFaulted    State = "faulted"    // several attempts failed; still tried, slowly
+)
+
+// DeviceConfig is one device of the configuration.
+type DeviceConfig struct {
+	Name     string
+	Protocol string
+	// Ports are the ports it may stand on, as the configuration writes them.
+	// Empty means any port that its driver recognises.
+	Ports []string
+	// Serial, when set, is the only serial number that is accepted.
+	Serial string
+	Params map[string]string
+}
+
+// Event is a change that a person or a metric may want to know.
+type Event struct {
+	At       time.Time
+	Device   string
+	State    State
+	Port     string
+	Identity Identity
+	Detail   string
+}
+
+// DeviceStatus is a picture of a device.
+type DeviceStatus struct {
+	Name     string
+	Protocol string
+	State    State
+	Since    time.Time
+	Port     Port
+	Identity Identity
+	Detail   string // plain words, and what to do next when something is wrong
+	Replugs  int    // times it came back
+	Failures int    // in a row
+}
+
+// SupervisorOptions are the settings of [NewSupervisor]. Buses and Drivers are
+// needed.
+type SupervisorOptions struct {
+	Buses   []Bus
+	Drivers []Driver
+	Devices []DeviceConfig
+	Log     *slog.Logger // nil: nothing is logged
+	// Events, when set, gets every change of state. It must not block.
+	Events func(Event)
+	// Recover, when set, runs on a device that was lost during an operation,
+	// after its identity was checked and before it is Ready again.
+	Recover func(ctx context.Context, name string, d Device) error
+
+	Poll         time.Duration // between two scans; 0 means 2 s
+	Debounce     time.Duration // how long a new port has to stay; 0 means 1 s
+	OpenTimeout  time.Duration // of open and of identify; 0 means 20 s
+	KeepAlive    time.Duration // between health checks of an idle device; 0 means 60 s
+	CheckTimeout time.Duration // of one health check; 0 means 10 s
+	BackoffFirst time.Duration // 0 means 0.5 s
+	BackoffMax   time.Duration // 0 means 30 s
+	FaultAfter   int           // failures in a row; 0 means 5
+}
+
+func (o *SupervisorOptions) defaults() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&o.Poll, 2*time.Second)
+	def(&o.Debounce, time.Second)
+	def(&o.OpenTimeout, 20*time.Second)
+	def(&o.KeepAlive, time.Minute)
+	def(&o.CheckTimeout, 10*time.Second)
+	def(&o.BackoffFirst, 500*time.Millisecond)
+	def(&o.BackoffMax, 30*time.Second)
+	if o.FaultAfter <= 0 {
+		o.FaultAfter = 5
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Supervisor finds the configured devices, keeps them open and brings them
+// back. Each device has one owner goroutine; everything that is done with it
+// goes through [Supervisor.Do].
+type Supervisor struct {
+	o      SupervisorOptions
+	owners []*owner
+	done   chan struct{} // closed when Run has ended
+	kick   chan struct{} // asks for a scan now
+
+	mu      sync.Mutex
+	seen    map[string]sighting // by Port.Key
+	claims  map[string]string   // Port.Key -> device
+	refused map[string]string   // device + Port.Key -> why, until the port leaves
+	changed chan struct{}       // closed when seen or claims change
+}
+
+// sighting is a port of the last scans.
+type sighting struct {
+	port   Port
+	bus    Bus
+	first  time.Time // since when it is there
+	settle bool      // there long enough
+}
+
+// NewSupervisor checks the options. [Supervisor.Run] starts the work.
+func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
+	o.defaults()
+	s := &Supervisor{o: o, done: make(chan struct{}), kick: make(chan struct{}, 1), seen: map[string]sighting{},
+		claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
+	names := map[string]bool{}
+	for _, c := range o.Devices {
+		if names[c.Name] {
+			return nil, fmt.Errorf("drivers: two devices are named %q", c.Name)
+		}
+		names[c.Name] = true
+		i := slices.IndexFunc(o.Drivers, func(d Driver) bool { return d.Name() == c.Protocol })
+		if i < 0 {
+			return nil, fmt.Errorf("drivers: device %q: there is no driver for protocol %q", c.Name, c.Protocol)
+		}
+		s.owners = append(s.owners, newOwner(s, c, o.Drivers[i]))
+	}
+	return s, nil
+}
+
+// Run works until ctx ends, then closes every device and returns nil. It runs
+// once.
+func (s *Supervisor) Run(ctx context.Context) error {
+	defer close(s.done)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, o := range s.owners {
+		wg.Go(func() { o.run(ctx) })
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for first := true; ; first = false {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-s.kick:
+		}
+		s.scan(ctx, first)
+		timer.Reset(s.o.Poll)
+	}
+}
+
+// Rescan asks for a scan now and forgets which ports were refused.
+func (s *Supervisor) Rescan() {
+	s.mu.Lock()
+	clear(s.refused)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+	s.notify()
+}
+
+// scan looks at every bus. A bus that fails keeps what it had: one bad scan
+// proves nothing.
+func (s *Supervisor) scan(ctx context.Context, first bool) {
+	found := map[string]sighting{}
+	now := time.Now()
+	for _, b := range s.o.Buses {
+		scanCtx, cancel := context.WithTimeout(ctx, s.o.OpenTimeout)
+		ports, err := b.Scan(scanCtx)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				s.o.Log.Warn("scan of a bus failed; its ports are kept", "err", err)
+			}
+			s.mu.Lock()
+			for key, v := range s.seen {
+				if v.bus == b {
+					found[key] = v
+				}
+			}
+			s.mu.Unlock()
+			continue
+		}
+		for _, p := range ports {
+			found[p.Key()] = sighting{port: p, bus: b, first: now, settle: first}
+		}
+	}
+	s.mu.Lock()
+	same := len(found) == len(s.seen)
+	for key, v := range found {
+		old, ok := s.seen[key]
+		if ok {
+			v.first, v.settle = old.first, old.settle
+		}
+		if !v.settle && now.Sub(v.first) >= s.o.Debounce {
+			v.settle = true
+		}
+		same = same && ok && old.settle == v.settle && old.port == v.port
+		found[key] = v
+	}
+	for key := range s.seen {
+		if _, ok := found[key]; !ok {
+			for _, o := range s.owners {
+				delete(s.refused, o.c.Name+" "+key)
+			}
+		}
+	}
+	s.seen = found
+	s.mu.Unlock()
+	if !same {
+		s.notify()
+	}
+}
+
+// notify wakes every owner that waits for a port.
+func (s *Supervisor) notify() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// watch returns a channel that is closed at the next change of the ports.
+func (s *Supervisor) watch() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// claim takes a free port for an owner: the one it had before if that is
+// there, else the first by key.
+func (s *Supervisor) claim(o *owner) (sighting, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := slices.Sorted(maps.Keys(s.seen))
+	if i := slices.Index(keys, o.lastKey); i > 0 {
+		keys[0], keys[i] = keys[i], keys[0]
+	}
+	for _, key := range keys {
+		v := s.seen[key]
+		if ok, _ := s.fits(o, key, v); ok {
+			s.claims[key] = o.c.Name
+			return v, true
+		}
+	}
+	return sighting{}, false
+}
+
+func (s *Supervisor) release(key string) {
+	s.mu.Lock()
+	delete(s.claims, key)
+	s.mu.Unlock()
+	s.notify()
+}
+
+// present reports whether a port is still there.
+func (s *Supervisor) present(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.seen[key]
+	return ok
+}
+
+// refuse keeps an owner away from a port until the port leaves.
+func (s *Supervisor) refuse(o *owner, key, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[o.c.Name+" "+key] = why
+}
+
+// Do runs fn alone with the open device. It waits for the device as long as ctx
+// lets it; without one the error is a *NotReadyError. fn's error is returned as
+// it is. fn has to end by its own deadline.
+func (s *Supervisor) Do(ctx context.Context, name string, fn func(Device) error) error {
+	i := slices.IndexFunc(s.owners, func(o *owner) bool { return o.c.Name == name })
+	if i < 0 {
+		return fmt.Errorf("drivers: no device is named %q", name)
+	}
+	return s.owners[i].do(ctx, fn)
+}
+
+// Devices returns a picture of every device, in the order of the
+// configuration.
+func (s *Supervisor) Devices() []DeviceStatus {
+	var out []DeviceStatus
+	for _, o := range s.owners {
+		out = append(out, o.status())
+	}
+	return out
+}
+
+// jitter varies a pause by a quarter, so that devices that left together do
+// not come back together.
+func jitter(d time.Duration) time.Duration {
+	return d - d/4 + rand.N(d/2+1)
+}
