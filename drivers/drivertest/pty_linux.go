@@ -4,6 +4,7 @@ package drivertest
 
 import (
 	"io"
+	"os"
 	"testing"
 
 	"github.com/creack/pty"
@@ -22,22 +23,50 @@ func PTY(t testing.TB) (device io.ReadWriteCloser, path string) {
 	if err != nil {
 		t.Skipf("this machine opens no pty: %v", err)
 	}
-	conn, err := slave.SyscallConn()
-	if err == nil {
-		var ioErr error
-		err = conn.Control(func(fd uintptr) { ioErr = raw(int(fd)) })
-		if err == nil {
-			err = ioErr
-		}
+	var own *os.File
+	if err = onFD(slave, raw); err == nil {
+		err = onFD(master, func(fd int) error {
+			own, err = polled(fd, master.Name())
+			return err
+		})
 	}
+	master.Close()
 	if err != nil {
-		t.Fatalf("set the pty raw: %v", err)
+		slave.Close()
+		t.Fatalf("set the pty up: %v", err)
 	}
 	// The slave stays open here: without it the master reads EIO between two
 	// hosts.
-	p := &ptyDevice{master: master, slave: slave}
+	p := &ptyDevice{master: own, slave: slave}
 	t.Cleanup(func() { p.Close() })
 	return p, slave.Name()
+}
+
+// onFD runs f on the descriptor of a file without changing its mode.
+func onFD(file *os.File, f func(fd int) error) error {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := conn.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// polled returns a file on the same pty whose reads end when it is closed: one
+// that does not block is watched by the runtime.
+func polled(fd int, name string) (*os.File, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(n, true); err != nil {
+		unix.Close(n)
+		return nil, err
+	}
+	return os.NewFile(uintptr(n), name), nil
 }
 
 type ptyDevice struct{ master, slave io.ReadWriteCloser }
