@@ -382,10 +382,13 @@ func (set *writeSet) apply(b *bolt.Tx) (err error) {
 	return nil
 }
 
-// flusher stores acknowledgements that found no commit to ride on, and keeps trying to reopen a store whose disk failed.
+// flusher stores acknowledgements that found no commit to ride on, keeps trying to reopen a store whose disk failed, and
+// compacts a file that is mostly free.
 func (s *Store) flusher() {
 	heal := time.NewTicker(time.Second)
 	defer heal.Stop()
+	tidy := time.NewTicker(time.Minute)
+	defer tidy.Stop()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	flush := func() {
@@ -401,6 +404,12 @@ func (s *Store) flusher() {
 			flush()
 		case <-timer.C:
 			flush()
+		case <-tidy.C:
+			if s.wasteful() {
+				if err := s.Compact(context.Background()); err != nil {
+					s.log.Warn("compaction failed", "error", err)
+				}
+			}
 		case <-heal.C:
 			s.gate.RLock()
 			broken := s.db == nil && !s.closed

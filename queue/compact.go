@@ -19,6 +19,30 @@ func (s *Store) Compact(ctx context.Context) error {
 	return s.submit(ctx, &call{wake: make(chan bool, 1), alone: s.compact})
 }
 
+// wasteful says whether most of the file is free and little is waiting: a large list of free pages makes every commit
+// write that list.
+func (s *Store) wasteful() bool {
+	if s.o.CompactFree < 0 {
+		return false
+	}
+	waste := false
+	_ = s.view(func(tx *Tx) error {
+		db := tx.b.DB()
+		free := int64(db.Stats().FreePageN) * int64(db.Info().PageSize)
+		pending := uint64(0)
+		for _, c := range s.consumers {
+			t, err := tx.totals(c.id)
+			if err != nil {
+				return err
+			}
+			pending += t.pending
+		}
+		waste = free > s.o.CompactFree && free > tx.b.Size()/2 && pending < 1000
+		return nil
+	})
+	return waste
+}
+
 func (s *Store) compact() error {
 	if s.db == nil {
 		if err := s.reopen(); err != nil {

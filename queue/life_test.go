@@ -105,6 +105,9 @@ func TestCompactKeepsEverythingAndShrinks(t *testing.T) {
 			break
 		}
 	}
+	if s.o.CompactFree = 1 << 20; !s.wasteful() {
+		t.Error("a drained file does not count as mostly free")
+	}
 	before, _ := os.Stat(s.path)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -124,6 +127,9 @@ func TestCompactKeepsEverythingAndShrinks(t *testing.T) {
 	after, err := os.Stat(s.path)
 	if err != nil || after.Size() > before.Size()/4 {
 		t.Errorf("file %d bytes before, %d after (%v)", before.Size(), after.Size(), err)
+	}
+	if s.wasteful() {
+		t.Error("a compacted file counts as mostly free")
 	}
 	appendN(t, s, "k", 1)
 	s = again(t, s)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+	"strings"
 )
 
 // Admit says whether something new may be begun: ErrFull when the backlog has reached a limit of Options, when the disk
@@ -76,7 +76,8 @@ func (s *Store) makeReserve() {
 
 // freeReserve gives the reserve up if the disk was full; true if there was one.
 func (s *Store) freeReserve(cause error) bool {
-	if s.o.Reserve <= 0 || !(errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, errDiskFull)) {
+	// bbolt passes the error of growing the file on as text only.
+	if s.o.Reserve <= 0 || !errors.Is(cause, errDiskFull) && !strings.Contains(cause.Error(), errDiskFull.Error()) {
 		return false
 	}
 	if err := os.Remove(s.reservePath()); err != nil {

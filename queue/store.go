@@ -30,6 +30,10 @@ type Options struct {
 	MinFree    int64 // bytes free on the disk below which Admit says ErrFull; 0 means 64 MiB, negative no limit
 	Reserve    int64 // bytes of a file beside the store that is given up when the disk is full, so that results can still be stored; 0 means 16 MiB, negative none
 
+	// CompactFree is how many free bytes in the file, if they are more than half of it, make the store rewrite it by itself
+	// when fewer than 1000 messages wait; it looks once a minute. 0 means 16 MiB, negative never.
+	CompactFree int64
+
 	LockTimeout time.Duration    // how long to wait for another process to let go of the file; 0 means 3 s
 	Now         func() time.Time // nil means time.Now
 	Logger      *slog.Logger     // nil means none
@@ -118,6 +122,9 @@ func (s *Store) defaults() {
 	if o.Reserve == 0 {
 		o.Reserve = 16 << 20
 	}
+	if o.CompactFree == 0 {
+		o.CompactFree = 16 << 20
+	}
 	if o.LockTimeout <= 0 {
 		o.LockTimeout = 3 * time.Second
 	}
@@ -177,7 +184,6 @@ func (s *Store) openBolt(path string, openFile func(string, int, os.FileMode) (*
 	db, err = bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:      s.o.LockTimeout,
 		FreelistType: bolt.FreelistMapType,
-		NoStatistics: true,
 		OpenFile:     openFile,
 	})
 	switch {

@@ -19,7 +19,7 @@ var large = os.Getenv("TILLBRIDGE_LARGE") == "1"
 func TestMain(m *testing.M) {
 	if path := os.Getenv("QUEUETEST_STORE"); path != "" {
 		num := func(name string) int { n, _ := strconv.Atoi(os.Getenv(name)); return n }
-		w := Work{Seed: uint64(num("QUEUETEST_SEED")), Ops: num("QUEUETEST_OPS"), Settle: num("QUEUETEST_SETTLE") == 1, From: num("QUEUETEST_FROM")}
+		w := Work{Seed: uint64(num("QUEUETEST_SEED")), Ops: num("QUEUETEST_OPS"), Settle: num("QUEUETEST_SETTLE") == 1, From: num("QUEUETEST_FROM"), Reserve: int64(num("QUEUETEST_RESERVE"))}
 		mark := os.NewFile(markFD, "mark")
 		var err error
 		if n := num("QUEUETEST_WRITERS"); n > 0 {
@@ -44,7 +44,7 @@ func env(path string, w Work, more ...string) []string {
 		settle = "1"
 	}
 	return append([]string{"QUEUETEST_STORE=" + path, "QUEUETEST_SEED=" + fmt.Sprint(w.Seed), "QUEUETEST_OPS=" + fmt.Sprint(w.Ops),
-		"QUEUETEST_SETTLE=" + settle, "QUEUETEST_FROM=" + fmt.Sprint(w.From)}, more...)
+		"QUEUETEST_SETTLE=" + settle, "QUEUETEST_FROM=" + fmt.Sprint(w.From), "QUEUETEST_RESERVE=" + fmt.Sprint(w.Reserve)}, more...)
 }
 
 // fastDir is a directory whose syncs cost nothing; what is durable is decided by the lab, not by the real disk.
@@ -239,7 +239,7 @@ func TestDiskErrorsNeverGiveAWrongAnswer(t *testing.T) {
 }
 
 func TestStoreAgreesWithTheModel(t *testing.T) {
-	seeds, ops := 30, 60
+	seeds, ops := 20, 50
 	if large {
 		seeds, ops = 400, 200
 	}
@@ -279,4 +279,48 @@ func TestStoreAgreesWithTheModel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestFullDiskGivesUpItsReserveAndStoresTheResult(t *testing.T) {
+	w := Work{Seed: 20, Ops: 8, Reserve: 1 << 20}
+	for compacts := true; compacts; w.Seed++ {
+		compacts = false
+		w.Steps(func(_ int, _ *Model, o Op) bool { compacts = compacts || o.Kind == opCompact; return true })
+		if !compacts {
+			break
+		}
+	}
+	snapshots := w.Snapshots()
+	dir := fastDir(t)
+	_, writes := trace(t, dir, env(dir+"/store.db", w), Fault{Only: "write"})
+	step := max(1, writes/8)
+	if large {
+		step = 1
+	}
+	used := 0
+	for n := writes; n > writes/2; n -= step {
+		dir := fastDir(t)
+		events, _ := trace(t, dir, env(dir+"/store.db", w), Fault{N: n, Only: "write", Errno: int(syscall.ENOSPC)})
+		done := 0
+		for _, e := range events {
+			if done = Done(done, e); e.Kind == Mark && e.Name[0] == 'e' {
+				t.Fatalf("write %d found the disk full: %s", n, e.Name)
+			}
+		}
+		files, err := Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files["store.db.reserve"] == nil {
+			used++
+		}
+		delete(files, "store.db.reserve")
+		if _, err := CheckImage(filepath.Join(fastDir(t), "image"), files, snapshots, done); err != nil || done != w.Ops {
+			t.Fatalf("write %d found the disk full, %d steps: %v", n, done, err)
+		}
+	}
+	if used == 0 {
+		t.Error("the reserve was never needed")
+	}
+	t.Logf("reserve used in %d runs", used)
 }

@@ -26,7 +26,9 @@ func Options() *queue.Options {
 		AckBatch:  1 << 30,
 		Reserve:   -1,
 		MinFree:   -1,
-		Now:       func() time.Time { return start },
+
+		CompactFree: -1,
+		Now:         func() time.Time { return start },
 	}
 }
 
@@ -238,10 +240,11 @@ func Snapshot(s *queue.Store) (string, error) {
 
 // Work is a seeded sequence of steps.
 type Work struct {
-	Seed   uint64
-	Ops    int
-	Settle bool // with Retry, Dead and Release
-	From   int  // the process begins before this step: acknowledgements that no commit took are forgotten
+	Seed    uint64
+	Ops     int
+	Settle  bool  // with Retry, Dead and Release
+	Reserve int64 // Options.Reserve; 0 means none here
+	From    int   // the process begins before this step: acknowledgements that no commit took are forgotten
 }
 
 // Steps calls fn with each step and the model before it, until fn returns false.
@@ -278,7 +281,7 @@ func (w Work) Snapshots() []string {
 func (w Work) Run(path string, mark *os.File) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	s, err := reopen(ctx, path)
+	s, err := reopen(ctx, path, w.Reserve)
 	if err != nil {
 		return err
 	}
@@ -318,9 +321,13 @@ func disk(err error) bool {
 	return errors.Is(err, queue.ErrUnknown) || errors.Is(err, queue.ErrNotStored) || errors.Is(err, queue.ErrUnavailable)
 }
 
-func reopen(ctx context.Context, path string) (s *queue.Store, err error) {
+func reopen(ctx context.Context, path string, reserve int64) (s *queue.Store, err error) {
+	o := Options()
+	if reserve > 0 {
+		o.Reserve = reserve
+	}
 	for {
-		if s, err = queue.Open(path, Options()); err == nil || ctx.Err() != nil || errors.Is(err, queue.ErrCorrupt) {
+		if s, err = queue.Open(path, o); err == nil || ctx.Err() != nil || errors.Is(err, queue.ErrCorrupt) {
 			return s, err
 		}
 	}
