@@ -30,9 +30,10 @@ type Options struct {
 	OneByteLength bool
 	// MaxDepth is the deepest nesting; 0 means 8, at most 16 is used.
 	MaxDepth int
-	// MaxSize is the longest input in bytes; 0 means 65,535.
+	// MaxSize is the longest input in bytes; 0 means 65,535, the most there is.
 	MaxSize int
-	// MaxElements is the largest number of elements; 0 means 1,024.
+	// MaxElements is the largest number of elements; 0 means 1,024, at most
+	// 32,767 is used.
 	MaxElements int
 }
 
@@ -106,7 +107,7 @@ type Iterator struct {
 	at                 int // depth of the current element
 	err                error
 	errAt              int
-	ends               [depthLimit + 1]int
+	ends               [depthLimit + 1]uint16
 }
 
 // Iter walks over the outermost elements of data, skipping padding.
@@ -123,13 +124,13 @@ func NewIterator(data []byte, o *Options, deep bool) Iterator {
 	if o != nil {
 		it.mode, it.plain = o.Mode, o.OneByteLength
 		if o.MaxElements > 0 {
-			it.left = o.MaxElements
+			it.left = min(o.MaxElements, 1<<15-1)
 		}
 		if o.MaxDepth > 0 {
 			it.max = min(o.MaxDepth, depthLimit)
 		}
 		if o.MaxSize > 0 {
-			size = o.MaxSize
+			size = min(o.MaxSize, DefaultSize)
 		}
 	}
 	if len(data) > size {
@@ -149,7 +150,10 @@ func (it *Iterator) Next() bool {
 	data, off := it.data, it.off
 	for {
 		// Padding, then the ends of templates that are used up.
-		for off < it.end && (data[off] == 0 && it.mode != Strict || data[off] == 0xFF && it.mode == Tolerant) {
+		for off < it.end {
+			if c := data[off]; c != 0 && c != 0xFF || !it.pads(c) {
+				break
+			}
 			off++
 		}
 		if off < it.end {
@@ -163,7 +167,7 @@ func (it *Iterator) Next() bool {
 			return false
 		}
 		it.depth--
-		it.end = it.ends[it.depth]
+		it.end = int(it.ends[it.depth])
 	}
 	if it.left == 0 {
 		return it.fail(ErrSize, off)
@@ -244,13 +248,18 @@ func (it *Iterator) Next() bool {
 			if it.depth >= it.max {
 				return it.fail(ErrDepth, it.start)
 			}
-			it.ends[it.depth] = it.end
+			it.ends[it.depth] = uint16(it.end)
 			it.depth++
 			it.end = it.stop
 			it.off = off
 		}
 	}
 	return true
+}
+
+// pads reports whether c, 00 or FF, is padding in this mode.
+func (it *Iterator) pads(c byte) bool {
+	return c == 0 && it.mode != Strict || c == 0xFF && it.mode == Tolerant
 }
 
 func (it *Iterator) fail(err error, at int) bool {

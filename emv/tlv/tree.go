@@ -11,9 +11,9 @@ type Tree struct {
 
 type node struct {
 	tag                Tag
-	start, value, stop uint32
-	next               int32 // index behind the last descendant
-	depth              int32
+	start, value, stop uint16 // the input has at most 65,535 bytes
+	next               uint16 // index behind the last descendant
+	depth              uint8
 }
 
 // Parse reads all of data into a tree; nil options mean the zero [Options]. On
@@ -32,21 +32,21 @@ func (t *Tree) Read(data []byte, o *Options) error {
 		t.nodes = make([]node, 0, min(len(data)/8+2, 64))
 	}
 	it := NewIterator(data, o, true)
-	var open [depthLimit + 1]int32 // last node of each depth
+	var open [depthLimit + 1]uint16 // last node of each depth
 	depth := -1
 	for it.Next() {
 		at := it.at
-		i := int32(len(t.nodes))
+		i := uint16(len(t.nodes))
 		for depth >= at {
 			t.nodes[open[depth]].next = i
 			depth--
 		}
-		t.nodes = append(t.nodes, node{it.tag, uint32(it.start), uint32(it.value), uint32(it.stop), 0, int32(at)})
+		t.nodes = append(t.nodes, node{it.tag, uint16(it.start), uint16(it.value), uint16(it.stop), 0, uint8(at)})
 		depth = at
 		open[at] = i
 	}
 	for ; depth >= 0; depth-- {
-		t.nodes[open[depth]].next = int32(len(t.nodes))
+		t.nodes[open[depth]].next = uint16(len(t.nodes))
 	}
 	return it.Err()
 }
