@@ -43,8 +43,8 @@ func (t Truncated) String() string {
 	if t.Length == 0 || gone < 4 {
 		return Hidden
 	}
-	b := make([]byte, 0, t.Length)
-	b = append(b, t.First...)
+	var room [19]byte
+	b := append(room[:0], t.First...)
 	for range gone {
 		b = append(b, '*')
 	}
@@ -81,8 +81,9 @@ func truncate(pan string, first int) (Truncated, error) {
 	if most := len(pan) - 4 - remove; first > most {
 		first = most
 	}
-	t := Truncated{First: pan[:first], Last: pan[len(pan)-4:], Length: len(pan)}
-	return t, nil
+	// A copy, so that what is kept does not keep the whole number in memory.
+	kept := pan[:first] + pan[len(pan)-4:]
+	return Truncated{First: kept[:first], Last: kept[first:], Length: len(pan)}, nil
 }
 
 // PAN returns the text form of [Truncate], or "***" when pan is not a card

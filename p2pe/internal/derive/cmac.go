@@ -16,12 +16,18 @@ type CMAC struct {
 
 // NewCMAC derives the subkeys.
 func NewCMAC(block cipher.Block) *CMAC {
-	m := &CMAC{block: block, size: block.BlockSize()}
+	m := new(CMAC)
+	m.Reset(block)
+	return m
+}
+
+// Reset derives the subkeys of another key.
+func (m *CMAC) Reset(block cipher.Block) {
+	*m = CMAC{block: block, size: block.BlockSize()}
 	block.Encrypt(m.k1[:m.size], m.k1[:m.size])
 	double(m.k1[:m.size])
 	m.k2 = m.k1
 	double(m.k2[:m.size])
-	return m
 }
 
 // double multiplies by x in the field of the block size, in constant time.
