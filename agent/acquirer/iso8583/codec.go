@@ -106,7 +106,7 @@ func NewCodec(f Format) (*Codec, error) {
 	case "ascii":
 		mti, c.mtiBytes = octets{}, 4
 	case "bcd":
-		mti, c.mtiBytes = encoding.BCD, 2
+		mti, c.mtiBytes = nibbles{}, 2
 	case "ebcdic":
 		mti, c.mtiBytes = encoding.EBCDIC, 4
 	default:

@@ -163,11 +163,13 @@ func TestLateAnswerIsLoggedAndGivenToNobody(t *testing.T) {
 	if !strings.Contains(tl.log.String(), "too late") {
 		t.Error("the log does not say that the answer was late")
 	}
+	if late := <-tl.late; late.Outcome != acquirer.Approved || late.ApprovedAmount != r.Amounts.Amount || late.RRN == "" {
+		t.Errorf("the late answer was reported as %v", late)
+	}
 	next := tl.authorize(tl.sale(700, "pay_y"))
 	if next.ApprovedAmount != 700 {
 		t.Error("the next sale got another's answer")
 	}
-	_ = r
 }
 
 func TestDoubleAnswerIsUsedOnce(t *testing.T) {
@@ -390,7 +392,7 @@ func TestLinkComesBackAfterAnOutage(t *testing.T) {
 func TestSameSTANInFlightIsRefused(t *testing.T) {
 	tl := newTill(t, "ascii87", p2pe.SchemeTDESDUKPT, host.Options{})
 	r := tl.sale(100, "pay_1")
-	_, res, _ := unanswered(t, tl, host.Fault{Cmd: "hold"}, func() {
+	unanswered(t, tl, host.Fault{Cmd: "hold"}, func() {
 		held := tl.await("request", "0200")
 		fmt.Sscanf(held.STAN, "%d", &r.STAN)
 		res, err := tl.link.Authorize(tl.ctx(), r)
@@ -398,7 +400,6 @@ func TestSameSTANInFlightIsRefused(t *testing.T) {
 			t.Errorf("%v, %v: want busy and not sent", res, err)
 		}
 	})
-	_ = res
 }
 
 func TestManySalesShareOneConnection(t *testing.T) {

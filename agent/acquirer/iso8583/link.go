@@ -40,6 +40,10 @@ type Options struct {
 	MaxMessage    int           // bytes; 8192
 
 	Logger *slog.Logger // nil: nothing is logged
+	// Late, when set, is told of an answer to Authorize that came after the
+	// caller had given up: a late approval is recorded, never honoured
+	// (design/payments.md R3). It runs on a goroutine that Close waits for.
+	Late func(reference string, r acquirer.Result)
 	// Dial replaces TCP and TLS, for a host behind another transport. The
 	// connection must be private and authenticated by other means.
 	Dial func(ctx context.Context) (net.Conn, error)
@@ -101,7 +105,7 @@ type Link struct {
 
 	mu      sync.Mutex
 	pending map[string]*call
-	late    []string // keys of requests that were given up, oldest first
+	late    []*call // requests that were given up, oldest first
 	status  Status
 }
 
@@ -127,6 +131,7 @@ type call struct {
 	request Message
 	frame   []byte
 	key     string
+	at      time.Time // of the request at the terminal, zero for echoes
 	state   atomic.Int32
 	done    chan reply // capacity 1; the owner writes at most once
 }
@@ -166,7 +171,7 @@ func (l *Link) Status() Status {
 // Authorize implements acquirer.Link.
 func (l *Link) Authorize(ctx context.Context, r acquirer.Request) (acquirer.Result, error) {
 	m, op, err := l.o.Dialect.authorize(r, string(r.Kind), 0, "")
-	answer, err := l.exchange(ctx, "authorize", m, op, err)
+	answer, err := l.exchange(ctx, "authorize", r.Time, m, op, err)
 	if err != nil {
 		return acquirer.Result{Outcome: unanswered(err)}, err
 	}
@@ -187,7 +192,7 @@ func (l *Link) Reverse(ctx context.Context, r acquirer.Reversal) (acquirer.Ack, 
 }
 
 func (l *Link) acknowledged(ctx context.Context, name string, m Message, op Operation, err error) (acquirer.Ack, error) {
-	answer, err := l.exchange(ctx, name, m, op, err)
+	answer, err := l.exchange(ctx, name, time.Time{}, m, op, err)
 	if err != nil {
 		state := acquirer.AckUnknown
 		if !unanswered(err).Sent() {
@@ -202,7 +207,7 @@ func (l *Link) acknowledged(ctx context.Context, name string, m Message, op Oper
 // Inquire implements acquirer.Link.
 func (l *Link) Inquire(ctx context.Context, q acquirer.Inquiry) (acquirer.Finding, error) {
 	m, op, err := l.o.Dialect.inquire(q)
-	answer, err := l.exchange(ctx, "inquire", m, op, err)
+	answer, err := l.exchange(ctx, "inquire", q.Time, m, op, err)
 	if err != nil {
 		return acquirer.Finding{}, err
 	}
@@ -213,7 +218,7 @@ func (l *Link) Inquire(ctx context.Context, q acquirer.Inquiry) (acquirer.Findin
 // Echo implements acquirer.Link.
 func (l *Link) Echo(ctx context.Context) error {
 	m, op, err := l.newEcho()
-	answer, err := l.exchange(ctx, "echo", m, op, err)
+	answer, err := l.exchange(ctx, "echo", time.Time{}, m, op, err)
 	if err != nil {
 		return err
 	}
@@ -247,7 +252,7 @@ func unusable(op string, err error) error {
 
 // exchange sends one request and waits for its answer. Its error is an
 // *acquirer.Error.
-func (l *Link) exchange(ctx context.Context, name string, m Message, op Operation, err error) (Message, error) {
+func (l *Link) exchange(ctx context.Context, name string, at time.Time, m Message, op Operation, err error) (Message, error) {
 	if err != nil {
 		return Message{}, &acquirer.Error{Op: name, Err: err}
 	}
@@ -255,6 +260,7 @@ func (l *Link) exchange(ctx context.Context, name string, m Message, op Operatio
 	if err != nil {
 		return Message{}, &acquirer.Error{Op: name, Err: err}
 	}
+	c.at = at
 	ctx, cancel := context.WithTimeout(ctx, l.o.AnswerTimeout)
 	defer cancel()
 	select {
@@ -320,7 +326,14 @@ func (l *Link) giveUp(c *call) {
 	defer l.mu.Unlock()
 	if l.pending[c.key] == c {
 		delete(l.pending, c.key)
-		l.late = append(l.late, c.key)
+		// What is kept to know a late answer holds no card data and no PIN block.
+		short := Message{MTI: c.request.MTI, Fields: map[int][]byte{}}
+		for _, id := range []int{3, 4, 7, 11, 41, 49, 62, 90} {
+			if v, ok := c.request.Fields[id]; ok {
+				short.Fields[id] = v
+			}
+		}
+		l.late = append(l.late, &call{op: c.op, key: c.key, at: c.at, request: short})
 		if len(l.late) > 64 {
 			l.late = l.late[1:]
 		}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"tillbridge/agent/acquirer"
@@ -263,11 +264,14 @@ func (w *owner) received(body []byte) {
 	c := l.pending[k]
 	if c == nil {
 		l.status.Late++
-		text := "acquirer: an answer that nobody asked for"
-		if slices.Contains(l.late, k) {
-			text = "acquirer: an answer came too late and is not used"
+		i := slices.IndexFunc(l.late, func(c *call) bool { return c.key == k && fits(c.request, m) == "" })
+		if i < 0 {
+			log.Warn("acquirer: an answer that nobody asked for", attrs...)
+			return
 		}
-		log.Warn(text, attrs...)
+		log.Warn("acquirer: an answer came too late and is not used", attrs...)
+		w.tellLate(l.late[i], m)
+		l.late = slices.Delete(l.late, i, i+1)
 		return
 	}
 	if why := fits(c.request, m); why != "" {
@@ -280,6 +284,16 @@ func (w *owner) received(body []byte) {
 	}
 	delete(l.pending, k)
 	c.done <- reply{m: m}
+}
+
+// tellLate reports the late answer to an authorisation.
+func (w *owner) tellLate(c *call, m Message) {
+	if w.l.o.Late == nil || c.op != "authorize" {
+		return
+	}
+	amount, _ := strconv.ParseInt(c.request.Text(4), 10, 64)
+	res, _ := result(m, amount, c.at)
+	w.l.wg.Go(func() { w.l.o.Late(c.request.Text(62), res) })
 }
 
 func (w *owner) note(up bool, err error) {

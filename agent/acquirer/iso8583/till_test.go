@@ -40,6 +40,7 @@ type till struct {
 	link   *iso8583.Link
 	events chan host.Event
 	log    *safeBuffer
+	late   chan acquirer.Result
 	data   *dukpt.State
 	pins   *dukpt.State
 	mu     sync.Mutex
@@ -69,7 +70,7 @@ func (b *safeBuffer) String() string {
 
 func newTill(t *testing.T, dialect string, scheme p2pe.Scheme, o host.Options) *till {
 	t.Helper()
-	tl := &till{t: t, events: make(chan host.Event, 1024), log: &safeBuffer{}, pan: testPAN, pin: "1234"}
+	tl := &till{t: t, events: make(chan host.Event, 1024), log: &safeBuffer{}, late: make(chan acquirer.Result, 16), pan: testPAN, pin: "1234"}
 	log := slog.New(slog.NewTextHandler(tl.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.Logger = log
 	o.Events = func(e host.Event) {
@@ -99,6 +100,7 @@ func (tl *till) open(dialect string) *iso8583.Link {
 		tl.t.Fatal(err)
 	}
 	link, err := iso8583.Open(iso8583.Options{Addr: tl.host.Addr, Dialect: d, Roots: tl.host.Roots(), TerminalID: "TILL0001",
+		Late:          func(_ string, r acquirer.Result) { tl.late <- r },
 		AnswerTimeout: guard, BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(tl.log, nil))})
 	if err != nil {
 		tl.t.Fatal(err)
