@@ -125,6 +125,7 @@ func caseSecondCaller(b *bench) {
 		both.Wait()
 		b.saw(run.err, run.outcome)
 		b.saw(ask.err)
+		b.judge(op, damage{}, run)
 		if run.hung || run.err != nil || run.outcome != good.outcome {
 			b.fail("%s while another goroutine asked for health: %q, %v; alone it gave %q", op.Name, run.outcome, run.err, good.outcome)
 		}
@@ -350,6 +351,7 @@ func caseCloseDuring(b *bench) {
 		b.shut(dev, w)
 		both.Wait()
 		b.saw(run.err, run.outcome)
+		b.judge(op, damage{kind: silence}, run)
 		if run.err == nil {
 			b.fail("%s whose device was closed: no error; concluded %q", op.Name, run.outcome)
 		}

@@ -265,17 +265,23 @@ func (b *bench) playOn(op Operation, d damage, keep bool) result {
 	if op.Name == "open" && r.err != nil && dev == nil && w.closeCount() == 0 {
 		b.fail("open with %s: failed and left the transport open", d)
 	}
-	if b.s.Books != nil {
-		if err := b.s.Books(op.Name, r.outcome, r.err); err != nil {
-			b.fail("%s with %s: the device's books: %v", op.Name, d, err)
-		}
-	}
+	b.judge(op, d, r)
 	if keep && dev != nil && !r.hung {
 		r.device = dev
 		return r
 	}
 	b.shut(dev, w)
 	return r
+}
+
+// judge asks the device's own books.
+func (b *bench) judge(op Operation, d damage, r result) {
+	if b.s.Books == nil {
+		return
+	}
+	if err := b.s.Books(op.Name, r.outcome, r.err); err != nil {
+		b.fail("%s with %s: the device's books: %v", op.Name, d, err)
+	}
 }
 
 // shut closes device and line and sees that Close returns.
