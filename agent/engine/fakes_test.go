@@ -489,6 +489,7 @@ type fakePad struct {
 	gone        chan struct{}
 	entry       emv.Entry
 	earlyCrypto bool
+	lateWord    bool // of a tap: the decision comes from Authorize
 	readErr     error
 	authErr     error
 	decision    emv.Decision // of Authorize
@@ -561,7 +562,10 @@ func (s *fakeSession) Read(ctx context.Context, t emv.Terms) (emv.Card, error) {
 		if p.checkArmed != nil {
 			p.checkArmed()
 		}
-		c.CryptogramMade, c.Outcome = true, emv.Outcome{Decision: p.decision, CVMText: "no CVM", Field55: []byte{0x9F, 0x26, 0x00}}
+		c.CryptogramMade = true
+		if !p.lateWord {
+			c.Outcome = emv.Outcome{Decision: p.decision, CVMText: "no CVM", Field55: []byte{0x9F, 0x26, 0x00}}
+		}
 	}
 	return c, nil
 }

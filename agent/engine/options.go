@@ -28,6 +28,19 @@ type Station interface {
 	Do(ctx context.Context, fn func(d drivers.Device) error) error
 }
 
+// Supervised is a device of the drivers' supervisor as a [Station].
+type Supervised struct {
+	Supervisor *drivers.Supervisor
+	Name       string // of the device in the configuration
+}
+
+// Do runs fn alone with the open device.
+func (s Supervised) Do(ctx context.Context, fn func(d drivers.Device) error) error {
+	return s.Supervisor.Do(ctx, s.Name, fn)
+}
+
+var _ Station = Supervised{}
+
 // Lane is a register with its device.
 type Lane struct {
 	RegisterID string // as the till names it
@@ -36,9 +49,9 @@ type Lane struct {
 	MerchantID string // DE42, at most 15 characters
 	// Device is the pad or terminal.
 	Device Station
-	// Contactless says that the device may run a whole contactless exchange in
-	// its read: the authorizing record then comes before the read (R1).
-	// ContactOnly devices keep it after the read. It is ignored for terminals.
+	// ContactOnly says that the device never runs a contactless card to its
+	// cryptogram in its read. Without it the authorizing record of a payment
+	// that allows a tap comes before the read (R1). Ignored for terminals.
 	ContactOnly bool
 	// Zone is the shop's zone, for dates of records and messages; nil means UTC.
 	Zone *time.Location

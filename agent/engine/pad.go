@@ -20,28 +20,30 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 	ctx := job.begin(e.hard)
 	defer job.stop()
 	doubt := false
-	err := e.withDevice(ctx, l, func(d drivers.Device) {
+	begun, err := e.withDevice(ctx, l, func(d drivers.Device) (fault error) {
 		switch t := d.(type) {
 		case drivers.PaymentTerminal:
-			doubt = e.payAtTerminal(l, job, p, d, t)
+			doubt, fault = e.payAtTerminal(l, job, p, d, t)
 		case drivers.CardSession:
 			if e.o.Link == nil {
 				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("config.no_acquirer", "no acquirer is configured for this register"))
-				return
+				return nil
 			}
-			e.payAtPad(ctx, l, job, p, t)
+			fault = e.payAtPad(ctx, l, job, p, t)
 		default:
 			e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_payments", "the device of this register cannot take payments"))
 		}
+		return fault
 	})
 	if doubt {
 		// the terminal's own record decides before anything else runs here
 		e.settleTerminal(l, p.ID)
 		return
 	}
-	if err == nil {
+	if begun {
 		return
 	}
+	e.log.Warn("a register's device is not there", "register", l.RegisterID, "err", err)
 	if why := job.whyCanceled(); why != "" {
 		e.end(l, job.id, payment.State{Status: payment.Canceled, Stage: why}, 0, nil)
 		return
@@ -50,31 +52,32 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 		because("device.absent", "the device of this register does not answer: check power and cable, then `tillbridge devices list`"))
 }
 
-// withDevice calls fn with the lane's device and returns when fn has. It
-// returns an error only when fn was not called.
-func (e *Engine) withDevice(ctx context.Context, l *lane, fn func(d drivers.Device)) error {
+// withDevice calls fn with the lane's device and returns when fn has. begun
+// says whether fn was called. fn returns a fault of the device, so that who
+// owns the device looks whether it still lives; what became of the payment is
+// recorded by fn itself.
+func (e *Engine) withDevice(ctx context.Context, l *lane, fn func(d drivers.Device) (fault error)) (begun bool, err error) {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
 	late := time.AfterFunc(e.o.DeviceTimeout, cancel)
 	defer late.Stop()
 	entered, done := make(chan struct{}), make(chan struct{})
-	err := l.Device.Do(wait, func(d drivers.Device) error {
+	err = l.Device.Do(wait, func(d drivers.Device) error {
 		late.Stop()
 		close(entered)
 		defer close(done)
-		fn(d)
-		return nil
+		return fn(d)
 	})
 	select {
 	case <-entered:
-		<-done
-		return nil
+		<-done // also where Do gave up earlier
+		return true, err
 	default:
 	}
 	if err == nil {
-		err = errors.New("the device was not given")
+		err = errors.New("engine: the device was not given")
 	}
-	return err
+	return false, err
 }
 
 // because fills in why a payment ended.
@@ -116,12 +119,12 @@ func (e *Engine) unstorable(l *lane, id string, err error) {
 }
 
 // payAtPad runs a payment on a pad with a kernel, or on our own kernel.
-func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Payment, d drivers.CardSession) {
+func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Payment, d drivers.CardSession) (fault error) {
 	began := e.now()
 	amounts, err := amountsOf(p.Request.Amount)
 	if err != nil {
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("request.invalid", "the currency is not known"))
-		return
+		return nil
 	}
 	// A device that may run a contactless card to its cryptogram inside Read
 	// needs R1's record before Read.
@@ -136,7 +139,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 		return nil
 	}); err != nil {
 		e.unstorable(l, p.ID, err)
-		return
+		return nil
 	}
 
 	timeout := e.o.CardTimeout
@@ -147,8 +150,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	defer cancel()
 	session, err := d.Begin(cardCtx)
 	if err != nil {
-		e.endOfCard(cardCtx, l, job, p.ID, err)
-		return
+		return e.endOfCard(cardCtx, l, job, p.ID, err)
 	}
 	job.setSession(session)
 	completed := false
@@ -169,8 +171,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	deviceMS := e.now().Sub(began).Milliseconds()
 	card, err := session.Read(cardCtx, terms)
 	if err != nil {
-		e.endOfCard(cardCtx, l, job, p.ID, err)
-		return
+		return e.endOfCard(cardCtx, l, job, p.ID, err)
 	}
 	cardAt := e.now()
 
@@ -186,15 +187,16 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	})
 	if err != nil {
 		e.unstorable(l, p.ID, err)
-		return
+		return nil
 	}
 	p = now
 
 	outcome := card.Outcome
-	if !card.CryptogramMade {
+	if outcome.Decision == "" {
+		// A pad that made the cryptogram in its read may still give the decision
+		// here only (ABECS GOX).
 		if outcome, err = session.Authorize(cardCtx, amounts); err != nil {
-			e.endOfCard(cardCtx, l, job, p.ID, err)
-			return
+			return e.endOfCard(cardCtx, l, job, p.ID, err)
 		}
 	}
 	switch outcome.Decision {
@@ -204,7 +206,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 			fillOutcome(p, outcome)
 			p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.declined", "the card declined"+reasonOf(outcome)
 		})
-		return
+		return nil
 	case emv.Approved:
 		// A cryptogram of approval that nobody forwards moves nothing: offline
 		// acceptance is not part of this engine.
@@ -212,36 +214,44 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 			fillOutcome(p, outcome)
 			p.DeclineGroup, p.Code, p.Reason = payment.DeclineSetup, "card.offline_approval", "the card approved without asking the issuer; this register takes no offline approvals: check the terminal's floor limits"
 		})
-		return
+		return nil
 	default:
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0, func(p *payment.Payment) {
 			fillOutcome(p, outcome)
 			p.Code, p.Reason = "card.not_read", "the card could not be used here"+reasonOf(outcome)
 		})
-		return
+		return nil
 	}
 
-	e.authorizeOnline(l, job, p, session, card, outcome, amounts, cardAt, &completed)
+	return e.authorizeOnline(l, job, p, session, card, outcome, amounts, cardAt, &completed)
 }
 
-// endOfCard ends a payment whose card part failed; nothing was sent.
-func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, err error) {
+// endOfCard ends a payment whose card part failed; nothing was sent. It returns
+// err where the device itself is at fault, and nil where a person was.
+func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, err error) (fault error) {
 	to, fill := payment.State{Status: payment.Failed, Stage: payment.StageDevice}, because("device.fault", "the device reported a fault before anything was sent: "+faultText(err))
+	fault = err
 	switch why := job.whyCanceled(); {
 	case why != "":
+		fault = nil
 		to, fill = payment.State{Status: payment.Canceled, Stage: why}, nil
-	case errors.Is(err, emv.ErrCancelled):
+	case errors.Is(err, emv.ErrCancelled), errors.Is(err, drivers.ErrCancelled):
+		fault = nil
 		to, fill = payment.State{Status: payment.Canceled, Stage: payment.StageByCustomer}, nil
-	case errors.Is(err, emv.ErrNoCard), errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, emv.ErrNoCard), errors.Is(err, drivers.ErrTimeout), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		fault = nil
 		to, fill = payment.State{Status: payment.Canceled, Stage: payment.StageTimedOut}, because("card.timeout", "nobody presented a card in time")
-	case errors.Is(err, emv.ErrCardRemoved):
+	case errors.Is(err, emv.ErrCardRemoved), errors.Is(err, drivers.ErrCardGone):
+		fault = nil
 		fill = because("card.removed", "the card was pulled too early: insert it again and leave it in")
 	case errors.Is(err, emv.ErrCardUnusable):
+		fault = nil
 		to, fill = payment.State{Status: payment.Declined, Stage: payment.StageByCard}, func(p *payment.Payment) {
 			p.DeclineGroup, p.Code, p.Reason = payment.DeclineCard, "card.unusable", "this card cannot be used here"
 		}
 	}
 	e.end(l, id, to, 0, fill)
+	return fault
 }
 
 // faultText keeps a device's words: drivers promise that errors hold no card
@@ -285,10 +295,10 @@ func (e *Engine) arm(w *work, p *payment.Payment) error {
 var errGivenUp = errors.New("engine: given up before anything was sent")
 
 // authorizeOnline sends the request and gives the answer to the card.
-func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session emv.Session, card emv.Card, outcome emv.Outcome, amounts emv.Amounts, cardAt time.Time, completed *bool) {
+func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session emv.Session, card emv.Card, outcome emv.Outcome, amounts emv.Amounts, cardAt time.Time, completed *bool) (fault error) {
 	if !job.send() {
 		e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: job.whyCanceled()}, 0, nil)
-		return
+		return fault
 	}
 	p, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
 		fillOutcome(p, outcome)
@@ -296,7 +306,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 	})
 	if err != nil {
 		e.unstorable(l, p.ID, err)
-		return
+		return fault
 	}
 	request := acquirer.Request{
 		Kind: kindOf(p.Request.Intent), Reference: p.ID, STAN: stanOf(p.Host), Time: p.Host.Sent,
@@ -323,7 +333,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 		*completed = true
 		out, err := session.Complete(doneCtx, h)
 		if err != nil {
-			*completed = false
+			*completed, fault = false, err
 		}
 		return out, err
 	}
@@ -356,7 +366,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 				fillHost(p, res)
 				p.DeclineGroup, p.Code, p.Reason = payment.DeclineOther, "host.partial", refusal
 			})
-			return
+			return fault
 		}
 		last, cerr := complete(emv.HostResponse{Reached: true, Sent: true, Approved: true, ARC: res.ARC, IssuerAuth: res.IssuerAuth, Scripts: res.Scripts})
 		if cerr != nil || last.Decision != emv.Approved || last.ReversalNeeded {
@@ -368,7 +378,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 					fillOutcome(p, last)
 				}
 			})
-			return
+			return fault
 		}
 		to := payment.State{Status: payment.Succeeded}
 		if p.Request.Intent == payment.IntentAuth {
@@ -384,6 +394,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 		_, _ = complete(emv.HostResponse{Sent: true})
 		e.hostSilent(l, job, p, times)
 	}
+	return fault
 }
 
 // hostSilent is R5: a byte may have gone and no answer came. A contact card

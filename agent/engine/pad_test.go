@@ -53,6 +53,8 @@ func TestTapIsArmedBeforeTheRead(t *testing.T) {
 	pad.entry, pad.earlyCrypto = emv.EntryContactless, true
 	pad.checkArmed = func() { checkArmed(w, a) }
 	wantState(t, a.pay("k1", sale(500)), payment.Succeeded, payment.StageNone)
+	pad.lateWord = true
+	wantState(t, a.pay("k2", sale(600)), payment.Succeeded, payment.StageNone)
 	a.audit()
 }
 
@@ -62,15 +64,16 @@ func TestHowACardEndsAPayment(t *testing.T) {
 		status payment.Status
 		stage  payment.Stage
 	}{
-		"customer cancels":      {func(p *fakePad) { p.readErr = emv.ErrCancelled }, payment.Canceled, payment.StageByCustomer},
-		"customer walks away":   {func(p *fakePad) { p.readErr = emv.ErrNoCard }, payment.Canceled, payment.StageTimedOut},
-		"pad unplugged":         {func(p *fakePad) { p.readErr = drivers.ErrUnplugged }, payment.Failed, payment.StageDevice},
-		"card cannot be used":   {func(p *fakePad) { p.readErr = emv.ErrCardUnusable }, payment.Declined, payment.StageByCard},
-		"card pulled at PIN":    {func(p *fakePad) { p.authErr = emv.ErrCardRemoved }, payment.Failed, payment.StageDevice},
-		"PIN cancelled":         {func(p *fakePad) { p.authErr = emv.ErrCancelled }, payment.Canceled, payment.StageByCustomer},
-		"card declines":         {func(p *fakePad) { p.decision = emv.Declined }, payment.Declined, payment.StageByCard},
-		"card approves offline": {func(p *fakePad) { p.decision = emv.Approved }, payment.Declined, payment.StageByRule},
-		"try another interface": {func(p *fakePad) { p.decision = emv.TryOtherInterface }, payment.Failed, payment.StageDevice},
+		"customer cancels":                      {func(p *fakePad) { p.readErr = emv.ErrCancelled }, payment.Canceled, payment.StageByCustomer},
+		"customer cancels, as a driver says it": {func(p *fakePad) { p.readErr = drivers.ErrCancelled }, payment.Canceled, payment.StageByCustomer},
+		"customer walks away":                   {func(p *fakePad) { p.readErr = emv.ErrNoCard }, payment.Canceled, payment.StageTimedOut},
+		"pad unplugged":                         {func(p *fakePad) { p.readErr = drivers.ErrUnplugged }, payment.Failed, payment.StageDevice},
+		"card cannot be used":                   {func(p *fakePad) { p.readErr = emv.ErrCardUnusable }, payment.Declined, payment.StageByCard},
+		"card pulled at PIN":                    {func(p *fakePad) { p.authErr = emv.ErrCardRemoved }, payment.Failed, payment.StageDevice},
+		"PIN cancelled":                         {func(p *fakePad) { p.authErr = emv.ErrCancelled }, payment.Canceled, payment.StageByCustomer},
+		"card declines":                         {func(p *fakePad) { p.decision = emv.Declined }, payment.Declined, payment.StageByCard},
+		"card approves offline":                 {func(p *fakePad) { p.decision = emv.Approved }, payment.Declined, payment.StageByRule},
+		"try another interface":                 {func(p *fakePad) { p.decision = emv.TryOtherInterface }, payment.Failed, payment.StageDevice},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pad, a := shop(t)

@@ -67,18 +67,18 @@ func (l *lane) remember(ref payment.TerminalRef, none bool) {
 
 // payAtTerminal runs a payment on a terminal that authorises by itself. It
 // reports true when the terminal's own record has to decide.
-func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.Device, t drivers.PaymentTerminal) (doubt bool) {
+func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.Device, t drivers.PaymentTerminal) (doubt bool, fault error) {
 	amounts, err := amountsOf(p.Request.Amount)
 	if err != nil {
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("request.invalid", "the currency is not known"))
-		return false
+		return false, nil
 	}
 	before, none := e.baseline(l, d)
 	job.setAbort(t.Abort)
 	defer job.setAbort(nil)
 	if !job.send() {
 		e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: job.whyCanceled()}, 0, nil)
-		return false
+		return false, nil
 	}
 	// R1: from the first byte of the command on the terminal may take money.
 	if _, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
@@ -89,22 +89,22 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 		return p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageAuthorizing}, payment.Armed|payment.Sent, w.at, "authorizing recorded; the terminal takes over")
 	}); err != nil {
 		e.unstorable(l, p.ID, err)
-		return false
+		return false, nil
 	}
 	op := saleOp(p.Request.Intent)
 	began := e.now()
-	answer := e.perform(t, p.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
+	answer, fault := e.perform(t, p.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 		CurrencyNumeric: amounts.CurrencyNumeric, AcceptPartial: p.Request.AcceptPartial})
 	took := e.now().Sub(began).Milliseconds()
 	if answer.Result != drivers.Unknown {
 		l.remember(refOf(answer.Reference), false)
 	}
-	return e.terminalSaid(l, job, p, answer, took)
+	return e.terminalSaid(l, job, p, answer, took), fault
 }
 
 // perform runs one command. Its answer is durable before the terminal is told
 // that we have it, and an error is Unknown unless the terminal said otherwise.
-func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.TerminalRequest) drivers.TerminalAnswer {
+func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.TerminalRequest) (drivers.TerminalAnswer, error) {
 	ctx, cancel := context.WithTimeout(e.hard, e.o.TerminalTimeout)
 	defer cancel()
 	r.Persist = func(ctx context.Context, a drivers.TerminalAnswer) error {
@@ -131,7 +131,7 @@ func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.Termina
 		e.log.Warn("the terminal answered for another operation", "id", id, "asked", string(r.Op), "answered", string(answer.Op))
 		answer.Result = drivers.Unknown
 	}
-	return answer
+	return answer, err
 }
 
 func saleOp(i payment.Intent) drivers.TerminalOp {
@@ -268,11 +268,11 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 	ctx := job.begin(e.hard)
 	defer job.stop()
 	doubt := false
-	err := e.withDevice(ctx, l, func(d drivers.Device) {
+	begun, _ := e.withDevice(ctx, l, func(d drivers.Device) (fault error) {
 		t, ok := d.(drivers.PaymentTerminal)
 		if !ok {
 			e.endOperation(o.ID, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, "the register's device is no longer the terminal that took the payment")
-			return
+			return nil
 		}
 		before, none := e.baseline(l, d)
 		var original payment.TerminalRef
@@ -298,20 +298,21 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 		})
 		if err != nil || o.State.Final() {
 			e.operationUnstorable(o.ID, err)
-			return
+			return nil
 		}
 		amounts := operationAmounts(&o)
-		answer := e.perform(t, o.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
+		answer, fault := e.perform(t, o.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 			CurrencyNumeric: amounts.CurrencyNumeric, Original: referenceOf(original)})
 		if answer.Result != drivers.Unknown {
 			l.remember(refOf(answer.Reference), false)
 		}
 		doubt = e.terminalSaidOfOperation(l, o, answer)
+		return fault
 	})
 	switch {
 	case doubt:
 		e.settleTerminal(l, o.ID)
-	case err != nil:
+	case !begun:
 		e.endOperation(o.ID, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0, "the device of this register does not answer: check power and cable")
 	}
 }

@@ -49,20 +49,21 @@ func (e *Engine) settleTerminal(l *lane, id string) {
 		}
 		var last drivers.TerminalAnswer
 		asked, can := false, true
-		err = e.withDevice(e.hard, l, func(d drivers.Device) {
+		_, err = e.withDevice(e.hard, l, func(d drivers.Device) error {
 			lt, ok := d.(drivers.LastTransaction)
 			if !ok {
 				can = false
-				return
+				return nil
 			}
 			ctx, cancel := context.WithTimeout(e.hard, e.o.HostTimeout)
 			defer cancel()
 			var lerr error
 			if last, lerr = lt.Last(ctx); lerr != nil {
 				e.log.Warn("the terminal does not say what it did last", "id", id, "err", lerr)
-				return
+				return lerr
 			}
 			asked = true
+			return nil
 		})
 		switch {
 		case e.hard.Err() != nil:
@@ -369,10 +370,10 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		return true
 	}
 	var answer drivers.TerminalAnswer
-	err = e.withDevice(e.hard, l, func(d drivers.Device) {
+	begun, _ := e.withDevice(e.hard, l, func(d drivers.Device) error {
 		t, ok := d.(drivers.PaymentTerminal)
 		if !ok {
-			return
+			return nil
 		}
 		ctx, cancel := context.WithTimeout(e.hard, e.o.TerminalTimeout)
 		defer cancel()
@@ -382,8 +383,9 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		if perr != nil {
 			e.log.Warn("a terminal's reversal ended with an error", "payment", p.ID, "err", perr)
 		}
+		return perr
 	})
-	if err == nil && answer.Result == drivers.Approved && (answer.Op == "" || answer.Op == op) && (answer.Amount == 0 || answer.Amount == amount) {
+	if begun && answer.Result == drivers.Approved && (answer.Op == "" || answer.Op == op) && (answer.Amount == 0 || answer.Amount == amount) {
 		l.remember(refOf(answer.Reference), false)
 		e.ackTerminalReversal(l, p.ID)
 		return true
