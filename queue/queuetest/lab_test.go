@@ -167,7 +167,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 }
 
 func TestDiskErrorsNeverGiveAWrongAnswer(t *testing.T) {
-	w := Work{Seed: 11, Ops: 14}
+	w := Work{Seed: 11, Ops: 9}
 	step := 12
 	if large {
 		w.Ops, step = 40, 1
