@@ -281,3 +281,31 @@ func TestDictionaryNamesWhatMayNotBeShown(t *testing.T) {
 		}
 	}
 }
+
+func TestATreeHoldsAnyNumberOfElements(t *testing.T) {
+	for _, n := range []int{0, 1, 23, 24, 25, 26, 300} {
+		var body []byte
+		for i := range n {
+			body = Append(body, 0x82, []byte{byte(i)})
+		}
+		var tree Tree
+		for range 2 { // the second time the memory is used again
+			if err := tree.Read(Append(Append(nil, 0x70, body), 0x9A, nil), nil); err != nil || tree.Len() != n+2 {
+				t.Fatalf("%d: %d, %v", n, tree.Len(), err)
+			}
+			i := 0
+			for _, e := range tree.Children(0) {
+				if e.Value[0] != byte(i) || e.Depth != 1 {
+					t.Fatalf("%d: child %d is wrong", n, i)
+				}
+				i++
+			}
+			if i != n || tree.At(n+1).Tag != 0x9A {
+				t.Fatalf("%d: %d children", n, i)
+			}
+			if err := tree.Read(nil, nil); err != nil || tree.Len() != 0 {
+				t.Fatal("not empty")
+			}
+		}
+	}
+}

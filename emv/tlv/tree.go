@@ -3,10 +3,14 @@ package tlv
 import "iter"
 
 // Tree is a parsed input: all elements in the order of the data, each with its
-// place. It keeps the input and copies nothing. The zero Tree is empty.
+// place. It keeps the input and copies nothing; up to 24 elements need no
+// memory of their own. The zero Tree is empty. Copy a Tree no further than
+// from [Parse]: it has some 450 bytes.
 type Tree struct {
-	data  []byte
-	nodes []node
+	data []byte
+	n    int
+	few  [24]node
+	more []node // all nodes, once they are more than few holds
 }
 
 type node struct {
@@ -19,45 +23,59 @@ type node struct {
 // Parse reads all of data into a tree; nil options mean the zero [Options]. On
 // error the tree holds what was read before it, and the error is a
 // *[SyntaxError].
-func Parse(data []byte, o *Options) (Tree, error) {
-	var t Tree
-	err := t.Read(data, o)
+func Parse(data []byte, o *Options) (t Tree, err error) {
+	err = t.Read(data, o)
 	return t, err
 }
 
 // Read parses data into t and reuses its memory; see [Parse].
 func (t *Tree) Read(data []byte, o *Options) error {
-	t.data = data
-	if t.nodes = t.nodes[:0]; cap(t.nodes) == 0 {
-		t.nodes = make([]node, 0, min(len(data)/8+2, 64))
-	}
+	t.data, t.n, t.more = data, 0, t.more[:0]
 	it := NewIterator(data, o, true)
 	var open [depthLimit + 1]uint16 // last node of each depth
 	depth := -1
 	for it.Next() {
 		at := it.at
-		i := uint16(len(t.nodes))
 		for depth >= at {
-			t.nodes[open[depth]].next = i
+			t.node(int(open[depth])).next = uint16(t.n)
 			depth--
 		}
-		t.nodes = append(t.nodes, node{it.tag, uint16(it.start), uint16(it.value), uint16(it.stop), 0, uint8(at)})
 		depth = at
-		open[at] = i
+		open[at] = uint16(t.n)
+		n := node{it.tag, uint16(it.start), uint16(it.value), uint16(it.stop), 0, uint8(at)}
+		if t.n < len(t.few) {
+			t.few[t.n] = n
+		} else {
+			if t.n == len(t.few) {
+				t.more = append(t.more, t.few[:]...)
+			}
+			t.more = append(t.more, n)
+		}
+		t.n++
 	}
 	for ; depth >= 0; depth-- {
-		t.nodes[open[depth]].next = uint16(len(t.nodes))
+		t.node(int(open[depth])).next = uint16(t.n)
 	}
 	return it.Err()
 }
 
+func (t *Tree) node(i int) *node {
+	if len(t.more) > 0 {
+		return &t.more[i]
+	}
+	return &t.few[i]
+}
+
 // Len is the number of elements at all depths.
-func (t *Tree) Len() int { return len(t.nodes) }
+func (t *Tree) Len() int { return t.n }
 
 // At returns element i in the order of the data; it panics when i is out of
 // range.
 func (t *Tree) At(i int) Element {
-	n := &t.nodes[i]
+	if i >= t.n {
+		panic("tlv: element index out of range")
+	}
+	n := t.node(i)
 	return Element{Tag: n.tag, Value: t.data[n.value:n.stop:n.stop], Raw: t.data[n.start:n.stop:n.stop], Depth: int(n.depth)}
 }
 
@@ -65,7 +83,7 @@ func (t *Tree) At(i int) Element {
 // holds.
 func (t *Tree) All() iter.Seq[Element] {
 	return func(yield func(Element) bool) {
-		for i := range t.nodes {
+		for i := range t.n {
 			if !yield(t.At(i)) {
 				return
 			}
@@ -77,23 +95,23 @@ func (t *Tree) All() iter.Seq[Element] {
 // means the outermost sequence.
 func (t *Tree) Children(i int) iter.Seq2[int, Element] {
 	return func(yield func(int, Element) bool) {
-		j, end := 0, len(t.nodes)
+		j, end := 0, t.n
 		if i >= 0 {
-			j, end = i+1, int(t.nodes[i].next)
+			j, end = i+1, int(t.node(i).next)
 		}
 		for j < end {
 			if !yield(j, t.At(j)) {
 				return
 			}
-			j = int(t.nodes[j].next)
+			j = int(t.node(j).next)
 		}
 	}
 }
 
 // Find returns the first value with tag at any depth.
 func (t *Tree) Find(tag Tag) (value []byte, ok bool) {
-	for i := range t.nodes {
-		if t.nodes[i].tag == tag {
+	for i := range t.n {
+		if t.node(i).tag == tag {
 			return t.At(i).Value, true
 		}
 	}
