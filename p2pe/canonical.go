@@ -2,13 +2,12 @@ package p2pe
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 )
 
 // ErrEnvelope is matched by every error of [Envelope.Check].
-var ErrEnvelope = errors.New("p2pe: the card data envelope is refused")
+var ErrEnvelope error = NewFault("card.envelope_refused", "p2pe: the card data envelope is refused")
 
 const canonicalHead = "tillbridge-envelope/1\x00"
 

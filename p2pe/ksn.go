@@ -3,14 +3,13 @@ package p2pe
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
 )
 
 // ErrKSN is matched by every error of [ParseKSN].
-var ErrKSN = errors.New("p2pe: not a key serial number")
+var ErrKSN error = NewFault("keys.serial_number", "p2pe: not a key serial number")
 
 // KSN is a key serial number as the device sent it: 8, 10 bytes (X9.24-1) or
 // 12 bytes (X9.24-3), held as upper-case hex. It is public. The zero value is

@@ -1,14 +1,13 @@
 package p2pe
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 )
 
 // ErrPINBlock is matched by every error of [PINBlock.Check].
-var ErrPINBlock = errors.New("p2pe: the PIN block is not one that can be sent")
+var ErrPINBlock error = NewFault("pin.block_refused", "p2pe: the PIN block is not one that can be sent")
 
 // PINBlock is an enciphered PIN block with the KSN of its key. It is carried
 // in memory to the acquirer and never stored: it has no JSON form and prints

@@ -18,7 +18,6 @@ package dukpt
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,13 +30,13 @@ import (
 // Errors to branch on. Each text says what to do.
 var (
 	// ErrExhausted: every counter has been used; the device needs a new key.
-	ErrExhausted = errors.New("dukpt: the key set is used up: load a new initial key (tillbridge keys import)")
+	ErrExhausted error = p2pe.NewFault("keys.exhausted", "dukpt: the key set is used up: load a new initial key (tillbridge keys import)")
 	// ErrInitialKey: the key or its serial number has a wrong form.
-	ErrInitialKey = errors.New("dukpt: not an initial key")
+	ErrInitialKey error = p2pe.NewFault("keys.initial_key", "dukpt: not an initial key")
 	// ErrState: the bytes are no exported state.
-	ErrState = errors.New("dukpt: the key state is damaged: restore nothing, load a new initial key")
+	ErrState error = p2pe.NewFault("keys.state_damaged", "dukpt: the key state is damaged: restore nothing, load a new initial key")
 	// ErrErased: the state or the transaction key has been erased.
-	ErrErased = errors.New("dukpt: the key has been erased: take the next one")
+	ErrErased error = p2pe.NewFault("keys.erased", "dukpt: the key has been erased: take the next one")
 )
 
 // State is the key state of an originating device. It is not safe for

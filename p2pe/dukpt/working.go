@@ -1,7 +1,6 @@
 package dukpt
 
 import (
-	"errors"
 	"fmt"
 
 	"tillbridge/p2pe"
@@ -16,7 +15,7 @@ type Transaction = derive.Transaction
 type Key = derive.Key
 
 // ErrWorkingKey is matched by every refusal to derive a working key.
-var ErrWorkingKey = errors.New("dukpt: no such working key")
+var ErrWorkingKey error = p2pe.NewFault("keys.working_key", "dukpt: no such working key")
 
 // Direction tells a request, from device to host, from a response.
 type Direction int

@@ -20,7 +20,6 @@
 package keyblock
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -31,18 +30,18 @@ import (
 
 // Errors to branch on. No text holds key material.
 var (
-	ErrFormat     = errors.New("keyblock: not a key block")
-	ErrVersion    = errors.New("keyblock: the version is not accepted")
-	ErrProtection = errors.New("keyblock: the protection key does not fit the version")
-	ErrMAC        = errors.New("keyblock: the MAC is wrong: the protection key is another one or the block was changed; " +
+	ErrFormat     error = p2pe.NewFault("keyblock.format", "keyblock: not a key block")
+	ErrVersion    error = p2pe.NewFault("keyblock.version", "keyblock: the version is not accepted")
+	ErrProtection error = p2pe.NewFault("keyblock.protection_key", "keyblock: the protection key does not fit the version")
+	ErrMAC        error = p2pe.NewFault("keyblock.mac", "keyblock: the MAC is wrong: the protection key is another one or the block was changed; "+
 		"compare the protection key's check value with the sender's")
-	ErrKey        = errors.New("keyblock: the enciphered key is malformed")
-	ErrUsage      = errors.New("keyblock: the key is for another use")
-	ErrAlgorithm  = errors.New("keyblock: the key is of another algorithm")
-	ErrMode       = errors.New("keyblock: the key has another mode of use")
-	ErrExportable = errors.New("keyblock: the key may be exported again: ask the sender for a block with exportability N")
-	ErrCheckValue = errors.New("keyblock: a check value within the block is wrong: ask the sender for a new block")
-	ErrSerial     = errors.New("keyblock: the block names no usable key serial number: ask the sender for one with a KS or IK block")
+	ErrKey        error = p2pe.NewFault("keyblock.key", "keyblock: the enciphered key is malformed")
+	ErrUsage      error = p2pe.NewFault("keyblock.usage", "keyblock: the key is for another use")
+	ErrAlgorithm  error = p2pe.NewFault("keyblock.algorithm", "keyblock: the key is of another algorithm")
+	ErrMode       error = p2pe.NewFault("keyblock.mode", "keyblock: the key has another mode of use")
+	ErrExportable error = p2pe.NewFault("keyblock.exportable", "keyblock: the key may be exported again: ask the sender for a block with exportability N")
+	ErrCheckValue error = p2pe.NewFault("keyblock.check_value", "keyblock: a check value within the block is wrong: ask the sender for a new block")
+	ErrSerial     error = p2pe.NewFault("keyblock.serial_number", "keyblock: the block names no usable key serial number: ask the sender for one with a KS or IK block")
 )
 
 // Header is the clear part of a block. Fields are the characters of the

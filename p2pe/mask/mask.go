@@ -21,11 +21,16 @@
 // data are not looked into.
 package mask
 
-import "errors"
+// fault is an error with a dotted code. The package stands alone, so that the
+// CRM side, which knows no card data, may import it.
+type fault struct{ code, text string }
+
+func (f *fault) Error() string { return f.text }
+func (f *fault) Code() string  { return f.code }
 
 // ErrNotPAN says that a string is not 12 to 19 decimal digits. The text does
 // not repeat the string.
-var ErrNotPAN = errors.New("mask: not a card number of 12 to 19 digits: nothing of it is shown")
+var ErrNotPAN error = &fault{"card.not_a_number", "mask: not a card number of 12 to 19 digits: nothing of it is shown"}
 
 // Hidden is printed where a number cannot be truncated safely.
 const Hidden = "***"
@@ -128,8 +133,8 @@ func CheckMasked(masked string) error {
 	return nil
 }
 
-var errMasked = errors.New("mask: a masked card number shows more than first eight and last four digits: " +
-	"set the device to mask, it is treated as a leak")
+var errMasked error = &fault{"card.clear_number", "mask: a masked card number shows more than first eight and last four digits: " +
+	"set the device to mask, it is treated as a leak"}
 
 func allDigits(s string) bool {
 	for i := range len(s) {

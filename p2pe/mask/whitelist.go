@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,13 +12,13 @@ import (
 // The errors of a whitelist. Each text says what to do.
 var (
 	// ErrWhitelist is matched by every error of [ParseWhitelist].
-	ErrWhitelist = errors.New("mask: the list of clear prefixes is refused")
+	ErrWhitelist error = &fault{"card.prefix_list", "mask: the list of clear prefixes is refused"}
 	// ErrClearPAN says that a clear field holds a payment card number.
-	ErrClearPAN = errors.New("mask: a payment card number came in clear: dropped; " +
-		"switch the reader's encryption on and check its list of clear prefixes")
+	ErrClearPAN error = &fault{"card.clear_number", "mask: a payment card number came in clear: dropped; " +
+		"switch the reader's encryption on and check its list of clear prefixes"}
 	// ErrNotListed says that a clear number has no prefix of the list.
-	ErrNotListed = errors.New("mask: a number came in clear and its prefix is not on the signed list: dropped; " +
-		"add the prefix to the list if the card is no payment card")
+	ErrNotListed error = &fault{"card.clear_unlisted", "mask: a number came in clear and its prefix is not on the signed list: dropped; " +
+		"add the prefix to the list if the card is no payment card"}
 )
 
 const (

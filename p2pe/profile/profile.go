@@ -17,7 +17,6 @@
 package profile
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -28,17 +27,17 @@ import (
 // Errors to branch on. No text holds a digit of a card.
 var (
 	// ErrForm: the bytes are not of the profile's format.
-	ErrForm = errors.New("profile: the data are not in the reader's format")
+	ErrForm error = p2pe.NewFault("card.format", "profile: the data are not in the reader's format")
 	// ErrEncryptionOff: the device says that it does not encrypt.
-	ErrEncryptionOff = errors.New("profile: the reader's encryption is off: the data were dropped; " +
+	ErrEncryptionOff error = p2pe.NewFault("card.encryption_off", "profile: the reader's encryption is off: the data were dropped; "+
 		"have the reader's maker or acquirer switch it on")
 	// ErrAttribution: the data are from another device, maker or key than configured.
-	ErrAttribution = errors.New("profile: the data do not belong to the configured reader")
+	ErrAttribution error = p2pe.NewFault("card.wrong_reader", "profile: the data do not belong to the configured reader")
 	// ErrLeak: a field that should be masked or encrypted holds a card number.
-	ErrLeak = errors.New("profile: the reader sent a card number in clear: the data were dropped; " +
+	ErrLeak error = p2pe.NewFault("card.clear_number", "profile: the reader sent a card number in clear: the data were dropped; "+
 		"check the reader's masking and encryption settings")
 	// ErrExhausted: the reader has used up its keys.
-	ErrExhausted = errors.New("profile: the reader's keys are used up: it needs a new key from the acquirer")
+	ErrExhausted error = p2pe.NewFault("keys.reader_exhausted", "profile: the reader's keys are used up: it needs a new key from the acquirer")
 )
 
 // The profile names, as in Envelope.DeviceProfile.

@@ -13,7 +13,7 @@ import (
 
 // ErrClear says that clear card data are not of a form that can be encrypted.
 // No text holds a digit of them.
-var ErrClear = errors.New("seal: the reader's card data have no usable form: read the card again")
+var ErrClear error = p2pe.NewFault("card.unreadable", "seal: the reader's card data have no usable form: read the card again")
 
 // Clear is card data as a reader without encryption delivers it, ASCII, with
 // or without sentinels. It prints "***", has no JSON form, and is erased by the

@@ -4,7 +4,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -22,7 +21,7 @@ type KeySource interface {
 }
 
 // ErrEnvelopeMAC says that an envelope was changed or is of another key.
-var ErrEnvelopeMAC = errors.New("seal: the envelope's MAC is wrong: it was changed or belongs to another key")
+var ErrEnvelopeMAC error = p2pe.NewFault("card.envelope_mac", "seal: the envelope's MAC is wrong: it was changed or belongs to another key")
 
 // DUKPT encrypts clear card data under AES DUKPT: a data key of usage 3000 in
 // CBC mode with a random initial vector and ISO 9797-1 padding method 2, and a

@@ -8,7 +8,6 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -21,7 +20,7 @@ import (
 
 // ErrPinnedKey says that a public key is not the one that is pinned, or of a
 // kind that is not accepted.
-var ErrPinnedKey = errors.New("seal: the public key is refused")
+var ErrPinnedKey error = p2pe.NewFault("keys.pinned_key", "seal: the public key is refused")
 
 // JWE encrypts clear card data to a public key whose private half the acquirer
 // holds: RSA-OAEP-256 for RSA keys of 2048 bits or more, ECDH-ES for keys on
