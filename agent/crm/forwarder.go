@@ -88,6 +88,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			f.sleep(ctx, wait, nil)
 			continue
 		}
+		changed := f.outbox.Changed() // before looking, so that nothing falls between
 		items, next, err := f.outbox.Lease(ctx, f.caps.MaxBatch)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -105,7 +106,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			if !next.IsZero() {
 				wait = max(time.Until(next), time.Millisecond)
 			}
-			f.sleep(ctx, wait, f.outbox.Changed())
+			f.sleep(ctx, wait, changed)
 			continue
 		}
 		f.mu.Lock()

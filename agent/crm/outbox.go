@@ -30,6 +30,7 @@ type Outbox interface {
 	Retry(ctx context.Context, id uint64, at time.Time, attempts int, reason string) error
 	// Dead puts the item aside with its reason; the next of its key may go.
 	Dead(ctx context.Context, id uint64, reason string) error
-	// Changed yields a value when something may have become leasable.
+	// Changed returns a channel that is closed, or yields a value, when
+	// something may have become leasable. It is taken before a look.
 	Changed() <-chan struct{}
 }

@@ -18,11 +18,11 @@ type Claim struct {
 // Engine is what the handlers need of the side that takes payments. Its errors
 // carry a dotted code of the catalogue by a method Code() string; an error that
 // concerns a payment may also have PaymentID() string, and device.busy
-// Blocking() api.Blocking; any may have MoneyMoved() payment.Moved. Known
+// Blocking() payment.Payment; any may have MoneyMoved() payment.Moved. Known
 // codes: payment.not_found, refund.not_found, request.invalid,
 // request.key_reused, device.busy, payment.too_late_to_cancel,
-// payment.not_allowed, refund.limit, register.unknown, register.closed,
-// store.full, store.unknown, store.record_unreadable, agent.stopping. What has
+// payment.not_allowed, refund.not_allowed, register.unknown, register.closed,
+// store.full, store.unavailable, store.record_unreadable, engine.stopping. What has
 // another code, or none, is answered as internal.
 //
 // A replay is the same claim again: the engine starts nothing and returns the

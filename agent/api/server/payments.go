@@ -154,7 +154,7 @@ func (s *Server) getPayment(c *call) error {
 
 const (
 	defaultPage = 50
-	longestPage = 500
+	longestPage = 200
 )
 
 // listPayments is GET /v1/payments?reference=&idempotency_key=&register_id=&status=&after=&limit=:

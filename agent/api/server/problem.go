@@ -81,11 +81,11 @@ var catalogue = map[string]kind{
 	"device.busy":                {409, "The register works on another payment", "device", "after", 5, "no", isBusy, "a forgotten payment: tillbridge devices list"},
 	"device.absent":              {503, "The register's device is not there", "device", "after", 10, "no", notNow, "tillbridge devices list"},
 	"register.closed":            {409, "The register is closed until something is settled", "device", "forbidden", 0, "no", words("This register is closed until an earlier payment is settled. Nothing was charged.", "Diese Kasse ist gesperrt, bis eine frühere Zahlung geklärt ist. Es wurde nichts abgebucht.", "Este caixa está bloqueado até um pagamento anterior ser resolvido. Nada foi cobrado."), "tillbridge tx in-doubt"},
-	"refund.limit":               {409, "That much cannot be given back", "request", "never", 0, "no", words("This amount cannot be refunded.", "Dieser Betrag kann nicht erstattet werden.", "Este valor não pode ser estornado."), "tillbridge tx show"},
+	"refund.not_allowed":         {409, "That much cannot be given back", "request", "never", 0, "no", words("This amount cannot be refunded.", "Dieser Betrag kann nicht erstattet werden.", "Este valor não pode ser estornado."), "tillbridge tx show"},
 	"request.invalid":            {422, "The request is not acceptable", "request", "safe", 0, "no", tillFault, ""},
-	"store.unknown":              {503, "The store did not answer", "device", "after", 5, "unknown", askAgain, "ask again with the same Idempotency-Key; tillbridge status"},
+	"store.unavailable":          {503, "The store did not answer", "device", "after", 5, "unknown", askAgain, "ask again with the same Idempotency-Key; tillbridge status"},
 	"store.record_unreadable":    {500, "A record cannot be read", "device", "forbidden", 0, "unknown", askAgain, "tillbridge doctor; the record is kept as it is"},
-	"agent.stopping":             {503, "The agent is starting or stopping", "config", "after", 5, "no", notNow, "tillbridge service status"},
+	"engine.stopping":            {503, "The agent is starting or stopping", "config", "after", 5, "no", notNow, "tillbridge service status"},
 	"register.unknown":           {422, "No such register", "config", "safe", 0, "no", tillFault, "registers are listed in the configuration: tillbridge config show"},
 	"store.full":                 {503, "The store is full", "limit", "after", 60, "no", notNow, "tillbridge status; free disk space"},
 	"control.not_found":          {404, "No such entry", "request", "safe", 0, "no", nil, ""},
@@ -154,18 +154,18 @@ func (s *Server) problem(r *http.Request, err error) *api.Problem {
 		p.MoneyMoved = string(moved.MoneyMoved())
 	}
 	var of interface{ PaymentID() string }
-	if errors.As(err, &of) && of.PaymentID() != "" {
-		p.PaymentID = of.PaymentID()
-		p.Instance = "/v1/payments/" + p.PaymentID
-		if rec, err := s.o.Engine.Payment(r.Context(), p.PaymentID); err == nil {
-			p.MoneyMoved = string(rec.MoneyMoved())
+	if errors.As(err, &of) && of.PaymentID() != "" { // or the id of an operation
+		if rec, err := s.o.Engine.Payment(r.Context(), of.PaymentID()); err == nil {
+			p.PaymentID, p.MoneyMoved = rec.ID, string(rec.MoneyMoved())
+			p.Instance = "/v1/payments/" + rec.ID
 		}
 	}
-	var blocked interface{ Blocking() api.Blocking }
+	var blocked interface{ Blocking() payment.Payment }
 	if errors.As(err, &blocked) {
 		b := blocked.Blocking()
-		p.PaymentID, p.Blocking = b.PaymentID, &b
-		p.Instance = "/v1/payments/" + b.PaymentID
+		p.PaymentID = b.ID
+		p.Instance = "/v1/payments/" + b.ID
+		p.Blocking = &api.Blocking{PaymentID: b.ID, Status: string(b.State.Status), Amount: amountOf(b.Request.Amount)}
 	}
 	return p
 }
