@@ -72,29 +72,22 @@ func parseEnvelope(ke string, t tables) (envelope, error) {
 		iv: t["IV"], pan: t["CP"], track1: t["C1"], track2: t["C2"], tlv57: t["CT"]}, nil
 }
 
-// panOf reads the card number from deciphered data: packed nibbles (PAN, D or
-// F) or text, with or without sentinels.
+// panOf reads the card number from deciphered data: packed digits as in tag 57
+// (D or F ends the number), or text, with or without sentinels. Packed digits
+// are tried first: text of twelve digits or more is never a packed number,
+// because it would have over nineteen digits.
 func panOf(clear []byte) (string, error) {
-	text := string(clear)
-	if len(clear) > 0 && (clear[0] == ';' || clear[0] == '%' || clear[0] == 'B' || clear[0] >= '0' && clear[0] <= '9' && strings.IndexFunc(text, func(r rune) bool { return r == '=' || r == '^' }) > 0) {
-		text = strings.TrimLeft(text, ";%B")
-	} else if all := strings.TrimRight(text, "\x00 "); len(all) >= 12 && number(all) {
-		text = all
-	} else {
-		var b strings.Builder
-		for _, c := range clear {
-			b.WriteByte("0123456789=====F"[c>>4])
-			b.WriteByte("0123456789=====F"[c&0x0F])
+	packed := func(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
+	for _, text := range []string{packed(clear), packed(bytes.TrimRight(clear, "\x00")),
+		strings.TrimPrefix(strings.TrimLeft(strings.TrimRight(string(clear), "\x00 \xFF"), ";%"), "B")} {
+		if i := strings.IndexAny(text, "=^?DF"); i >= 0 {
+			text = text[:i]
 		}
-		text = b.String()
+		if len(text) >= 12 && len(text) <= 19 && number(text) && luhn(text) {
+			return text, nil
+		}
 	}
-	if i := strings.IndexAny(text, "=^FD"); i >= 0 {
-		text = text[:i]
-	}
-	if len(text) < 12 || len(text) > 19 || !number(text) || !luhn(text) {
-		return "", errNoCard
-	}
-	return text, nil
+	return "", errNoCard
 }
 
 func luhn(s string) bool {
@@ -244,7 +237,13 @@ func (k *keys) decipher(e envelope, ct []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, ok := map[string]dukpt.KeyType{"": dukpt.AES128, "AES-128": dukpt.AES128, "AES-192": dukpt.AES192, "AES-256": dukpt.AES256,
+	if e.algorithm == "" {
+		e.algorithm = "TDEA"
+		if len(e.ksn) == 24 {
+			e.algorithm = "AES-128"
+		}
+	}
+	kind, ok := map[string]dukpt.KeyType{"AES-128": dukpt.AES128, "AES-192": dukpt.AES192, "AES-256": dukpt.AES256,
 		"TDEA": dukpt.TDES2, "TDEA-2": dukpt.TDES2, "TDEA-3": dukpt.TDES3}[e.algorithm]
 	if !ok {
 		return nil, fmt.Errorf("%w: algorithm %q", errNoKey, e.algorithm)
@@ -261,7 +260,7 @@ func (k *keys) decipher(e envelope, ct []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer key.Erase()
-	block, err := blockCipher(key.Bytes(), len(e.ksn) == 24 && (kind == dukpt.AES128 || kind == dukpt.AES192 || kind == dukpt.AES256))
+	block, err := blockCipher(key.Bytes(), strings.HasPrefix(e.algorithm, "AES")) // some readers use AES under a TDES DUKPT key
 	if err != nil {
 		return nil, err
 	}
