@@ -23,23 +23,27 @@ import (
 
 // The driver against the virtual pad: they share the framing and nothing else.
 
-// padCard is one card for all runs; making one is slow.
-var padCard = sync.OnceValue(func() *virtualcard.Card {
+// padCard is one card for all runs.
+var padCard = sync.OnceValue(newCard)
+
+func newCard() *virtualcard.Card {
 	p, err := virtualcard.Named("visa-credit")
 	if err != nil {
 		panic(err)
 	}
-	p.ODA = virtualcard.ODANone
+	p.ODA = virtualcard.ODANone // RSA chains are slow to make
 	c, err := virtualcard.New(&virtualcard.Options{Seed: 3}, p)
 	if err != nil {
 		panic(err)
 	}
 	return c
-})
+}
 
 // counter is a row of virtual pads, each fresh from power-on, and their books.
 type counter struct {
 	entry string
+	card  *virtualcard.Card
+	think int // milliseconds before the customer does what is asked for
 	keys  []virtual.InitialKey
 
 	mu   sync.Mutex
@@ -52,13 +56,13 @@ func newCounter(entry string) *counter {
 		rand.Read(b)
 		return virtual.InitialKey{Use: use, KSN: ksn, Key: hex.EncodeToString(b)}
 	}
-	return &counter{entry: entry, keys: []virtual.InitialKey{key("pin", "FFFF9876543210E00000"), key("data", "FFFF9876543211E00000")}}
+	return &counter{entry: entry, card: padCard(), think: 1500, keys: []virtual.InitialKey{key("pin", "FFFF9876543210E00000"), key("data", "FFFF9876543211E00000")}}
 }
 
 func (c *counter) peer(line io.ReadWriteCloser) {
-	p, err := virtual.New(virtual.Options{Keys: c.keys, Cards: map[string]*virtualcard.Card{"visa": padCard()}})
+	p, err := virtual.New(virtual.Options{Keys: c.keys, Cards: map[string]*virtualcard.Card{"visa": c.card}})
 	if err == nil {
-		err = p.Do(virtual.Step{Do: "auto", Card: "visa", Entry: c.entry, AfterMS: 1500})
+		err = p.Do(virtual.Step{Do: "auto", Card: "visa", Entry: c.entry, AfterMS: c.think})
 	}
 	if err != nil {
 		panic(err)
