@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -47,26 +48,43 @@ func (c *Channel) AppendSealed(dst, clear []byte) []byte {
 	for (len(dst)-from-1)%aes.BlockSize != 0 {
 		dst = append(dst, 0)
 	}
-	body := dst[from+1:]
-	cipher.NewCBCEncrypter(c.block, make([]byte, aes.BlockSize)).CryptBlocks(body, body)
+	// CBC by hand: the library's allocates for each packet.
+	var zero [aes.BlockSize]byte
+	before := zero[:]
+	for body := dst[from+1:]; len(body) > 0; body = body[aes.BlockSize:] {
+		b := body[:aes.BlockSize]
+		subtle.XORBytes(b, b, before)
+		c.block.Encrypt(b, b)
+		before = b
+	}
 	return dst
 }
 
-// AppendOpened appends the clear packet of an encrypted one.
+// AppendOpened appends the clear packet of an encrypted one. The two must not
+// overlap.
 func (c *Channel) AppendOpened(dst, packet []byte) ([]byte, error) {
 	if len(packet) < 1+aes.BlockSize || packet[0] != secureMark || (len(packet)-1)%aes.BlockSize != 0 {
 		return dst, fmt.Errorf("%w: not a packet of the channel", ErrChannel)
 	}
-	clear := make([]byte, len(packet)-1)
-	cipher.NewCBCDecrypter(c.block, make([]byte, aes.BlockSize)).CryptBlocks(clear, packet[1:])
+	from := len(dst)
+	dst = append(dst, packet[1:]...)
+	clear := dst[from:]
+	for i := 0; i < len(clear); i += aes.BlockSize {
+		b := clear[i : i+aes.BlockSize]
+		c.block.Decrypt(b, b)
+		if i > 0 {
+			subtle.XORBytes(b, b, packet[1+i-aes.BlockSize:1+i])
+		}
+	}
 	n := int(clear[0])<<8 | int(clear[1])
 	if n > len(clear)-4 || len(clear)-4-n >= aes.BlockSize {
-		return dst, fmt.Errorf("%w: length does not fit", ErrChannel)
+		return dst[:from], fmt.Errorf("%w: length does not fit", ErrChannel)
 	}
 	if frame.XModem.Sum(clear[4:4+n]) != uint16(clear[2])<<8|uint16(clear[3]) {
-		return dst, fmt.Errorf("%w: checksum differs", ErrChannel)
+		return dst[:from], fmt.Errorf("%w: checksum differs", ErrChannel)
 	}
-	return append(dst, clear[4:4+n]...), nil
+	copy(clear, clear[4:4+n])
+	return dst[:from+n], nil
 }
 
 // String returns "***".
