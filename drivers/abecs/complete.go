@@ -56,7 +56,8 @@ func (s *session) Complete(ctx context.Context, h emv.HostResponse) (emv.Outcome
 		if err != nil {
 			return s.d.fail("FCX", err)
 		}
-		r, err := s.d.params(ctx, "FCX", true, p...)
+		// Only a tap may have to be repeated by the customer, for scripts.
+		r, err := s.d.params(ctx, "FCX", s.entry == emv.EntryContactless, p...)
 		if err != nil {
 			return err
 		}

@@ -12,16 +12,16 @@ import (
 
 // Timers of the link (protocol section 2.2).
 const (
-	ackWait      = 2 * time.Second        // command sent, until ACK or NAK
-	interByte    = 2 * time.Second        // between two bytes of a packet
-	answerWait   = 10 * time.Second       // ACK, until the answer of a command that waits for nobody
-	eotWait      = 2 * time.Second        // CAN, until EOT
-	quietWait    = 500 * time.Millisecond // silence before a NAK
-	tries        = 3                      // of a command, a NAK and a CAN
-	writeWait    = 5 * time.Second        // to hand a packet to the port
-	settleWait   = 50 * time.Millisecond  // silence after EOT on a line that carried more than EOT
-	abandonWait  = time.Second            // for CAN and EOT once the caller's time is over
-	customerWait = 15 * time.Minute       // for a customer when the caller gives no deadline
+	ackWait      = 2 * time.Second         // command sent, until ACK or NAK
+	interByte    = 2 * time.Second         // between two bytes of a packet
+	answerWait   = 10 * time.Second        // ACK, until the answer of a command that waits for nobody
+	eotWait      = 2500 * time.Millisecond // CAN, until EOT: 2 s, and half a second more (see resync)
+	quietWait    = 500 * time.Millisecond  // silence before a NAK
+	tries        = 3                       // of a command, a NAK and a CAN
+	writeWait    = 5 * time.Second         // to hand a packet to the port
+	settleWait   = 50 * time.Millisecond   // silence after EOT on a line that carried more than EOT
+	abandonWait  = time.Second             // for CAN and EOT once the caller's time is over
+	customerWait = 15 * time.Minute        // for a customer when the caller gives no deadline
 )
 
 // Errors of the link. After each of them the next command begins with CAN.
@@ -123,6 +123,9 @@ func (l *link) discard() {
 // resync sends CAN until EOT comes. Whatever arrives before is dropped, but
 // late, when not nil, is asked of every packet whether it is the one that was
 // waited for; then resync returns true.
+//
+// A pad that lost a part of our last packet takes CAN for data of it and waits
+// 2 s for the next byte. CAN repeated every 2 s would keep it waiting for ever.
 func (l *link) resync(ctx context.Context, n int, wait time.Duration, late func(packet []byte) bool) (bool, error) {
 	found, noisy := false, false
 	for range n {

@@ -281,7 +281,11 @@ func (s *session) cardOf(r Response) (emv.Card, error) {
 	if !s.allows(c.Entry) {
 		return c, s.d.fail("GCX", ErrEntry)
 	}
-	c.MaskedPAN, c.BIN6, c.Last4 = maskedPAN(r.text(PAN))
+	pan := r.text(PAN)
+	if pan == "" { // a stripe: only its truncated track shows the number
+		pan, _, _ = strings.Cut(r.text(Track2Cut), "=")
+	}
+	c.MaskedPAN, c.BIN6, c.Last4 = maskedPAN(pan)
 	if n, ok := number([]byte(r.text(PANSequence))); ok && c.Entry != emv.EntrySwipe {
 		c.PANSequence = n
 	}

@@ -84,6 +84,7 @@ type piece struct {
 	after time.Duration
 	data  []byte
 	end   bool
+	due   time.Time // when after is over, once a Read has waited for it
 }
 
 // Injected returns how often each fault was played.
@@ -106,7 +107,11 @@ func (n *NoiseProxy) Read(ctx context.Context, p []byte) (int, error) {
 		if len(n.pieces) > 0 {
 			q := &n.pieces[0]
 			if q.after > 0 {
-				if err := pause(ctx, q.after); err != nil {
+				// A read that gives up earlier must not begin the pause anew.
+				if q.due.IsZero() {
+					q.due = time.Now().Add(q.after)
+				}
+				if err := pause(ctx, time.Until(q.due)); err != nil {
 					return 0, err
 				}
 				q.after = 0
