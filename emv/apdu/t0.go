@@ -25,7 +25,8 @@ var (
 const maxRounds = 300
 
 // Follow is an APDU exchange over a reader that passes whole APDUs and leaves
-// 61xx and 6Cxx to the host. GET RESPONSE goes with the class of the command's
+// 61xx and 6Cxx to the host. As over T=0, the answer behind a warning is
+// fetched: the card below such a reader may speak it. GET RESPONSE goes with the class of the command's
 // logical channel and without its secure messaging bits.
 type Follow struct{ Card Exchanger }
 
@@ -35,7 +36,7 @@ func (f Follow) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return finish(ctx, f.Card, c, command, false)
+	return finish(ctx, f.Card, c, command)
 }
 
 // T0 is an APDU exchange over T=0 TPDUs (ISO/IEC 7816-3 section 12.2, EMV Book
@@ -60,11 +61,11 @@ func (t T0) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	} else if c.Le > 0 && c.Le <= 256 {
 		tpdu[4] = byte(c.Le)
 	}
-	return finish(ctx, t.Card, c, tpdu, true)
+	return finish(ctx, t.Card, c, tpdu)
 }
 
 // finish sends first and follows 61xx and 6Cxx to the end.
-func finish(ctx context.Context, card Exchanger, c Command, first []byte, t0 bool) ([]byte, error) {
+func finish(ctx context.Context, card Exchanger, c Command, first []byte) ([]byte, error) {
 	var out []byte
 	next := first
 	fetching, corrected := false, false
@@ -104,7 +105,7 @@ func finish(ctx context.Context, card Exchanger, c Command, first []byte, t0 boo
 			next = getResponse(c, sw2)
 			fetching, corrected = true, false
 			continue
-		case t0 && !fetching && c.Case() == 4 && r.Status.Warning() && len(r.Data) == 0:
+		case !fetching && c.Case() == 4 && r.Status.Warning() && len(r.Data) == 0:
 			warning = r.Status
 			next = getResponse(c, 0)
 			fetching = true

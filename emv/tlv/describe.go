@@ -2,17 +2,29 @@ package tlv
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 )
 
 // Describe lists the elements of data for a person, one a line, indented by
 // depth: tag, name, length, value. Values are masked by [SensitivityOf]; a tag
-// the dictionary does not know shows its length alone. Where data cannot be
-// read to the end, a last line says at which byte, and unknown tags of such
-// data are not named: misread digits could stand in them.
+// the dictionary does not know shows its length alone.
+//
+// Where data cannot be read to the end, or a card number or track has no bytes,
+// lengths are not to be trusted and what reads as a public value may be part of
+// a number. Then no value is shown and no unknown tag is named, and a last line
+// says why.
 func Describe(data []byte, o *Options) string {
 	tree, err := Parse(data, o)
+	for e := range tree.All() {
+		switch e.Tag {
+		case 0x56, 0x57, 0x5A, 0x9F6B:
+			if len(e.Value) == 0 && err == nil {
+				err = errEmpty
+			}
+		}
+	}
 	var b strings.Builder
 	for e := range tree.All() {
 		for range e.Depth {
@@ -27,7 +39,7 @@ func Describe(data []byte, o *Options) string {
 		default:
 			fmt.Fprintf(&b, "%s not in the dictionary [%d]", e.Tag, len(e.Value))
 		}
-		if !e.Tag.Constructed() {
+		if !e.Tag.Constructed() && err == nil {
 			if text := DescribeValue(e.Tag, e.Value); text != "" {
 				b.WriteByte(' ')
 				b.WriteString(text)
@@ -36,10 +48,12 @@ func Describe(data []byte, o *Options) string {
 		b.WriteByte('\n')
 	}
 	if err != nil {
-		fmt.Fprintf(&b, "stopped: %v\n", err)
+		fmt.Fprintf(&b, "values not shown: %v\n", err)
 	}
 	return b.String()
 }
+
+var errEmpty = errors.New("tlv: a card number or track has no bytes")
 
 // DescribeValue returns the value of a tag as text that may be shown: hex for
 // public binary data, quoted text, digits, tags and lengths of a DOL, a masked

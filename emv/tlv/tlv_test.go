@@ -190,30 +190,32 @@ func TestDOLKeepsOrderAndDuplicatesAndTakesAnyLength(t *testing.T) {
 func TestDescribeShowsNoCardData(t *testing.T) {
 	pan := "4761739001010119"
 	for name, s := range map[string]string{
-		"pan":                    "5A08" + pan,
-		"pan of 19 digits":       "5A0A4761739001010119123F",
-		"pan without padding":    "5A09" + pan + "1F",
-		"pan with a letter":      "5A08476173A001010119",
-		"pan with F inside":      "5A084761F39001010119",
-		"short pan":              "5A054761739001",
-		"long pan":               "5A0B" + pan + "476173",
-		"odd nibble":             "5A08761739001010119F",
-		"track 2":                "5713" + pan + "D20121200012339900031F",
-		"track 2 in a record":    "70155713" + pan + "D20121200012339900031F",
-		"track 1":                "5610423437363137333930303130313031313931",
-		"name":                   "5F200F46554C4C2F46554E4354494F4E414C",
-		"expiry":                 "5F2403311231",
-		"pin":                    "99082412345678FFFFFF",
-		"unknown tag with a pan": "DF7708" + pan,
-		"command template":       "8308" + pan,
-		"wrong length of pan":    "5A00" + pan,
-		"truncated":              "5A09" + pan,
-		"track 2 data":           "9F6B08" + pan,
-		"certificate":            "9F4608" + pan,
-		"discretionary":          "9F2008" + pan,
+		"pan":                     "5A08" + pan,
+		"pan of 19 digits":        "5A0A4761739001010119123F",
+		"pan without padding":     "5A09" + pan + "1F",
+		"pan with a letter":       "5A08476173A001010119",
+		"pan with F inside":       "5A084761F39001010119",
+		"short pan":               "5A054761739001",
+		"long pan":                "5A0B" + pan + "476173",
+		"odd nibble":              "5A08761739001010119F",
+		"track 2":                 "5713" + pan + "D20121200012339900031F",
+		"track 2 in a record":     "70155713" + pan + "D20121200012339900031F",
+		"track 1":                 "5610423437363137333930303130313031313931",
+		"name":                    "5F200F46554C4C2F46554E4354494F4E414C",
+		"expiry":                  "5F2403311231",
+		"pin":                     "99082412345678FFFFFF",
+		"unknown tag with a pan":  "DF7708" + pan,
+		"command template":        "8308" + pan,
+		"wrong length of pan":     "5A00" + pan,
+		"truncated":               "5A09" + pan,
+		"track 2 data":            "9F6B08" + pan,
+		"certificate":             "9F4608" + pan,
+		"misread as a public tag": "5A00420447390010",
+		"misread before an error": "5A024761420473900101019F",
+		"discretionary":           "9F2008" + pan,
 	} {
 		out := Describe(unhex(t, s), nil)
-		for _, secret := range []string{"739001", "390010", "1010119", "0010101", "01010119", "FULL", "3112", "311231", "123456", "20121", "476173A", "37333930"} {
+		for _, secret := range []string{"739001", "390010", "47390010", "739001", "1010119", "0010101", "01010119", "FULL", "3112", "311231", "123456", "20121", "476173A", "37333930"} {
 			if strings.Contains(out, secret) {
 				t.Errorf("%s: %q shows %s", name, out, secret)
 			}

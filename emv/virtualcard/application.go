@@ -229,7 +229,7 @@ func (a *application) personalise(ca *CA, random io.Reader) error {
 		ssad := issuer.signPadded([]byte{0x03, 1, 0xDA, 0xC1}, static)
 		put(3, n, record(0x93, ssad))
 	} else {
-		if a.icc, err = newRSA(random, cardBytes); err != nil {
+		if a.icc, err = ca.card(random, p.PAN); err != nil {
 			return err
 		}
 		header = append([]byte{0x04}, digits(p.PAN, 10)...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync"
 )
 
 // Sizes of the moduli in bytes. Each key is too long for the certificate of
@@ -23,10 +24,32 @@ type CA struct {
 	issuer *rsaKey // of all cards that it certifies
 	// Index is the key index (8F), the same for every RID.
 	Index byte
+
+	mu    sync.Mutex
+	cards map[string]*rsaKey // by PAN: a card made again has the same key
+}
+
+// card returns the key of the card with this number, made on first use.
+func (a *CA) card(random io.Reader, pan string) (*rsaKey, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if k := a.cards[pan]; k != nil {
+		return k, nil
+	}
+	k, err := newRSA(random, cardBytes)
+	if err != nil {
+		return nil, err
+	}
+	if a.cards == nil {
+		a.cards = map[string]*rsaKey{}
+	}
+	a.cards[pan] = k
+	return k, nil
 }
 
 // NewCA makes one, repeatable when seed is not 0. It takes some tens of
-// milliseconds; share it between cards.
+// milliseconds, as does the first card with a key of its own; share it between
+// cards. It is safe for use by several goroutines.
 func NewCA(seed uint64) (*CA, error) {
 	r := crand.Reader
 	if seed != 0 {
