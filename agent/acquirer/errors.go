@@ -40,16 +40,40 @@ type Error struct {
 	Detail string
 }
 
-// Error says what failed, why, and whether something was sent.
+// kinds are the sentinels with their stable codes and what a person does next.
+var kinds = []struct {
+	err        error
+	code, next string
+}{
+	{ErrUnreachable, "host.unreachable", "check the network and the acquirer's address"},
+	{ErrUntrusted, "host.untrusted", "check the pinned authority, the server name and the clock"},
+	{ErrTimeout, "host.timeout", "if it repeats, call the acquirer"},
+	{ErrDisconnected, "host.disconnected", "if it repeats, check the network"},
+	{ErrCanceled, "host.canceled", ""},
+	{ErrClosed, "host.closed", "the agent is stopping"},
+	{ErrInvalid, "host.request_invalid", "check terminal, merchant and currency in the configuration"},
+	{ErrUnusable, "host.answer_unusable", "if it repeats, call the acquirer"},
+	{ErrBusy, "host.stan_busy", "wait for the first request"},
+	{ErrUnsupported, "host.unsupported", "this acquirer's dialect does not have it"},
+}
+
+// Error says what failed, why, whether something was sent, and what to do.
 func (e *Error) Error() string {
-	sent := "nothing was sent"
-	if e.Sent {
-		sent = "the request may have reached the host"
-	}
+	text := fmt.Sprintf("acquirer: %s: %v", e.Op, e.Err)
 	if e.Detail != "" {
-		return fmt.Sprintf("acquirer: %s: %v (%s): %s", e.Op, e.Err, e.Detail, sent)
+		text += " (" + e.Detail + ")"
 	}
-	return fmt.Sprintf("acquirer: %s: %v: %s", e.Op, e.Err, sent)
+	if e.Sent {
+		text += "; the request may have reached the host and is settled by inquiry or reversal"
+	} else {
+		text += "; nothing was sent"
+	}
+	for _, k := range kinds {
+		if errors.Is(e.Err, k.err) && k.next != "" {
+			return text + ": " + k.next
+		}
+	}
+	return text
 }
 
 // Unwrap returns the cause.
@@ -57,17 +81,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Code returns the stable dotted code of design/technician.md.
 func (e *Error) Code() string {
-	for _, c := range []struct {
-		err  error
-		code string
-	}{
-		{ErrUnreachable, "host.unreachable"}, {ErrUntrusted, "host.untrusted"}, {ErrTimeout, "host.timeout"},
-		{ErrDisconnected, "host.disconnected"}, {ErrCanceled, "host.canceled"}, {ErrClosed, "host.closed"},
-		{ErrInvalid, "host.request_invalid"}, {ErrUnusable, "host.answer_unusable"}, {ErrBusy, "host.stan_busy"},
-		{ErrUnsupported, "host.unsupported"},
-	} {
-		if errors.Is(e.Err, c.err) {
-			return c.code
+	for _, k := range kinds {
+		if errors.Is(e.Err, k.err) {
+			return k.code
 		}
 	}
 	return "host.error"
