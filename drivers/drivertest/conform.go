@@ -208,6 +208,7 @@ type result struct {
 	outcome string
 	err     error
 	hung    bool
+	late    <-chan result // of a run that hung: what it gave in the end
 	took    time.Duration
 	events  []event
 	writes  int
@@ -261,6 +262,13 @@ func (b *bench) playOn(op Operation, d damage, keep bool) result {
 	if r.hung {
 		b.fail("%s with %s: not back %v after its deadline of %v", op.Name, d, grace, within)
 		w.unplug()
+		select {
+		case <-r2.late:
+		case <-time.After(grace): // not even now: its goroutine is lost
+			w.Close()
+			w.end()
+			return r
+		}
 	}
 	if op.Name == "open" && r.err != nil && dev == nil && w.closeCount() == 0 {
 		b.fail("open with %s: failed and left the transport open", d)
@@ -320,7 +328,7 @@ func (b *bench) limited(f func(ctx context.Context) (string, error), within time
 		r.took = time.Since(start)
 		return r
 	case <-guard.C:
-		return result{hung: true, took: time.Since(start), err: errors.New("hung")}
+		return result{late: done, hung: true, took: time.Since(start), err: errors.New("hung")}
 	}
 }
 

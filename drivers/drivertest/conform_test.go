@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,7 +114,7 @@ type toyDevice struct {
 	seq    int
 	buf    []byte
 	once   sync.Once
-	closes int
+	closes atomic.Int32
 }
 
 func (v *toyDevice) Info() drivers.Info { return drivers.Info{Protocol: "toy", Port: v.t.Info()} }
@@ -143,14 +144,14 @@ func (v *toyDevice) Health(ctx context.Context) (drivers.Health, error) {
 }
 
 func (v *toyDevice) Close() error {
-	v.closes++
+	again := v.closes.Add(1) > 1
 	var err error
 	switch v.d.defect {
 	case "close waits for the operation":
 		v.turn <- struct{}{}
 		defer func() { <-v.turn }()
 	case "close again waits":
-		if v.closes > 1 {
+		if again {
 			time.Sleep(time.Hour)
 		}
 	case "close until it works":

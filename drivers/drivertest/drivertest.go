@@ -11,6 +11,8 @@
 //     timers of minutes cost nothing. [PTY] is a real serial line of Linux.
 //   - [Noise]: a seeded proxy that flips, drops, doubles, splits, delays,
 //     stalls, babbles and hangs up.
+//   - [Storm]: thousands of seeded exchanges on a noisy line, judged by the
+//     device's own books.
 //   - [Record] and [Playback]: transcripts on the transport. What a protocol
 //     says is card data is cut out by field when it is captured, and a leak
 //     scanner looks at what is left; no mode keeps the clear bytes.
