@@ -82,7 +82,43 @@ func plain(digits []byte) (issuer, bool) {
 		return issuer{}, false
 	}
 	r, ok := lookup(digits)
-	return r, ok && Luhn(digits)
+	return r, ok && Luhn(digits) && !otherCode(digits)
+}
+
+// otherCode reports whether digits are rather a trade item number or a
+// retrieval reference. One in ten of these has a right check digit of a card by
+// chance, and lines of a receipt are full of them; cards of 12 to 14 digits are
+// rare.
+func otherCode(d []byte) bool {
+	switch len(d) {
+	case 12:
+		// Retrieval reference (ISO 8583 field 37): last digit of the year, day
+		// of the year, hour, six digits. Of the years whose digit begins an
+		// issuer range, only those ending in 6 meet cards in use.
+		day := int(d[1]-'0')*100 + int(d[2]-'0')*10 + int(d[3]-'0')
+		hour := int(d[4]-'0')*10 + int(d[5]-'0')
+		if d[0] == '6' && day >= 1 && day <= 366 && hour < 24 {
+			return true
+		}
+		return gtin(d)
+	case 13, 14:
+		return gtin(d)
+	}
+	return false
+}
+
+// gtin reports whether digits end in the check digit of a trade item number:
+// weights three and one from the right.
+func gtin(d []byte) bool {
+	sum := 0
+	for i := range d {
+		n := int(d[len(d)-1-i] - '0')
+		if i%2 == 1 {
+			n *= 3
+		}
+		sum += n
+	}
+	return sum%10 == 0
 }
 
 // run judges one unbroken run of twelve digits or more.

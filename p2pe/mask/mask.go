@@ -15,7 +15,8 @@
 //
 // Limits: a number is recognised by length, issuer range and check digit, so
 // one digit string in some hundreds that is no card is taken for one; dates,
-// UUIDs and key serial numbers are not. A number buried without any mark
+// UUIDs, key serial numbers, trade item numbers (EAN, UPC) and retrieval
+// references are not. A number buried without any mark
 // inside exactly 20 or 24 digits, or inside random binary bytes, is not found
 // ([Known] finds it there). Digits of other scripts, compressed and encrypted
 // data are not looked into.

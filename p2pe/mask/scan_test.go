@@ -190,6 +190,29 @@ func TestRandomIdentifiersPassUnharmed(t *testing.T) {
 	}
 }
 
+// What a till and a host write by the thousand, each with its own check digit
+// or form: none may be taken for a card.
+func TestTradeItemsAndReferencesPassUnharmed(t *testing.T) {
+	random := mrand.New(mrand.NewPCG(2, 3))
+	for range 20000 {
+		for _, n := range []int{12, 13, 14} {
+			d := make([]byte, n)
+			for i := range d {
+				d[i] = byte('0' + random.IntN(10))
+			}
+			for d[n-1] = '0'; !gtin(d); d[n-1]++ {
+			}
+			if line := "item " + string(d) + " qty 1"; Redact(line) != line {
+				t.Fatalf("trade item number %s is taken for a card", d)
+			}
+		}
+		rrn := fmt.Sprintf("rrn=6%03d%02d%06d", 1+random.IntN(366), random.IntN(24), random.IntN(1000000))
+		if Redact(rrn) != rrn {
+			t.Fatalf("%s is taken for a card", rrn)
+		}
+	}
+}
+
 func TestRandomBytesAreNotNumbers(t *testing.T) {
 	data := make([]byte, 1<<20)
 	random := mrand.NewChaCha8([32]byte{1})
