@@ -394,8 +394,13 @@ func TestResultThatCannotBeStoredKeepsItsRegister(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-w.host.arrived
+	given := a.lanes["R1"].freed()
 	for range 3 {
-		<-failed
+		select {
+		case <-failed:
+		case <-given:
+			t.Fatal("the register was given away with its result not stored")
+		}
 	}
 	if got, err := a.Payment(bg, p.ID); err != nil || got.State.MoneyMoved() != payment.MovedUnknown {
 		t.Fatalf("%s, %v", got.State, err)

@@ -19,7 +19,7 @@ import (
 	"tillbridge/queue"
 )
 
-const guard = 60 * time.Second
+const guard = 45 * time.Second
 
 // world is everything outside the engine: it survives the engine's crashes.
 type world struct {
@@ -91,6 +91,7 @@ func (w *world) start() *agent {
 		}
 		select {
 		case err := <-a.done:
+			a.done <- err
 			w.t.Fatalf("Run ended before it was ready: %v", err)
 		case <-changed:
 		case <-time.After(time.Until(deadline)):
@@ -634,10 +635,25 @@ func (a *agent) settle(id string) payment.Payment {
 			a.freed(p.Request.RegisterID, id)
 			return p
 		}
+		a.notClosed(p.Request.RegisterID)
 		select {
 		case <-changed:
+		case <-time.After(100 * time.Millisecond): // a register closes without a commit
 		case <-ctx.Done():
 			a.w.t.Fatalf("%s stays %s: %s", id, p.State, p.Reason)
+		}
+	}
+}
+
+// notClosed fails when a register was closed over a record that could not be
+// kept: nothing will move it.
+func (a *agent) notClosed(register string) {
+	a.w.t.Helper()
+	if l := a.lanes[register]; l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.closed != "" && l.heldBy == "" {
+			a.w.t.Fatalf("register %s is closed: %s", register, l.closed)
 		}
 	}
 }
@@ -673,8 +689,10 @@ func (a *agent) settleOperation(id string) payment.Operation {
 			a.freed(o.RegisterID, id)
 			return o
 		}
+		a.notClosed(o.RegisterID)
 		select {
 		case <-changed:
+		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			a.w.t.Fatalf("%s stays %s: %s", id, o.State, o.Reason)
 		}
