@@ -255,7 +255,9 @@ func (t *T1) send(b Block) Step {
 const maxBlocks = 5000
 
 // Receive takes what came from the card. raw is one whole block, or nil when
-// the waiting time ran out or a character was damaged.
+// the waiting time ran out or a character was damaged. Errors end the exchange:
+// [ErrLost] when the card may have acted, [ErrCard] when it cannot have. With
+// [ErrAborted] a step comes along: its block is the polite answer.
 func (t *T1) Receive(raw []byte) (Step, error) {
 	if t.state == t1Idle || t.state == t1Broken {
 		return Step{}, ErrT1Busy

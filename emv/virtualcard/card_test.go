@@ -363,3 +363,22 @@ func TestT0AnswersAreFetched(t *testing.T) {
 		t.Errorf("fetched %02X", fci[0])
 	}
 }
+
+func TestOneCardServesSeveralCallers(t *testing.T) {
+	c := newCard(t, nil, "no-pse")
+	aid, _ := hex.DecodeString(c.Profile().AID)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				out, err := c.Transmit(context.Background(), append([]byte{0, 0xA4, 4, 0, byte(len(aid))}, aid...))
+				if err != nil || out[0] != 0x6F {
+					t.Errorf("%v", err)
+				}
+				c.TriesLeft()
+				c.Reset()
+			}
+		})
+	}
+	wg.Wait()
+}
