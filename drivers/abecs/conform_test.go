@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tillbridge/drivers"
@@ -181,4 +183,44 @@ func TestStorm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The rest of the pad's capabilities over the same wire.
+func TestScreenKeysAndTables(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host, device := drivertest.Pipe(drivertest.PipeOptions{})
+		pad, err := virtual.New(virtual.Options{Keys: newCounter("insert").keys, Cards: map[string]*virtualcard.Card{"visa": padCard()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() { defer close(done); pad.Run(t.Context(), device.Stream()) }()
+		dev, err := abecs.New().Open(t.Context(), host, drivers.Config{Name: "pad", Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { dev.Close(); <-done }()
+		if err := dev.(drivers.Display).Display(t.Context(), "GOOD\nMORNING"); err != nil || !strings.Contains(pad.Shown(), "MORNING") {
+			t.Errorf("display: %v, shown %q", err, pad.Shown())
+		}
+		pad.Do(virtual.Step{Do: "choose", N: 2, AfterMS: 500})
+		if i, err := dev.(drivers.Input).Menu(t.Context(), "LANGUAGE", []string{"one", "two"}); err != nil || i != 1 {
+			t.Errorf("menu: %d %v", i, err)
+		}
+		pad.Do(virtual.Step{Do: "key", Key: "f2"})
+		if key, err := dev.(drivers.Input).Key(t.Context()); err != nil || key == "" {
+			t.Errorf("key: %q %v", key, err)
+		}
+		record := strings.Join([]string{"284", "1", "02", "07", "07", "A0000000031010" + strings.Repeat("0", 18), "01", "VISA            ", "03",
+			"008C", "008D", "0096", "250", "978", "2", "MERCHANT0000001", "5999", "TERM0001", "E06800", "7000F0A001", "22",
+			"DC4000A800", "0010000000", "DC4004F800", "00000000", "R", "1", "1", "00001000", "00000000", "00000500", "0096", "0",
+			strings.Repeat("0", 40), strings.Repeat("0", 40), "Y1Z1Y3Z3"}, "")
+		tables := dev.(drivers.TableLoader)
+		if err := tables.LoadTables(t.Context(), "0000000123", []string{record}); err != nil {
+			t.Errorf("load tables: %v", err)
+		}
+		if v, err := tables.TableVersion(t.Context()); err != nil || v != "0000000123" {
+			t.Errorf("table version: %q %v", v, err)
+		}
+	})
 }
