@@ -500,3 +500,14 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+func TestSelfTestPasses(t *testing.T) {
+	if err := SelfTest(); err != nil {
+		t.Error(err)
+	}
+	knownAnswers[1].data = knownAnswers[2].data
+	defer func() { knownAnswers[1].data = "A35C412EFD41FDB98B69797C02DCD08F" }()
+	if err := SelfTest(); !errors.Is(err, ErrSelfTest) {
+		t.Errorf("another answer: %v", err)
+	}
+}

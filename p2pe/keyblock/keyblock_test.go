@@ -326,3 +326,9 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestSelfTestPasses(t *testing.T) {
+	if err := SelfTest(); err != nil {
+		t.Error(err)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,6 +202,39 @@ func TestUnusableCardDataAreErasedAndRefused(t *testing.T) {
 	s.Erase()
 	if _, err := d.Encrypt(clearCard()); !errors.Is(err, dukpt.ErrErased) {
 		t.Errorf("no keys: %v", err)
+	}
+}
+
+func TestConcurrentCallsShareNoKey(t *testing.T) {
+	d := NewDUKPT(device(t), "R1")
+	out := make(chan p2pe.Envelope, 400)
+	var g sync.WaitGroup
+	for range 8 {
+		g.Go(func() {
+			for range 50 {
+				e, err := d.Encrypt(clearCard())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				out <- e
+			}
+		})
+	}
+	g.Wait()
+	close(out)
+	seen := map[p2pe.KSN]bool{}
+	for e := range out {
+		if seen[e.KSN] {
+			t.Fatalf("%s used twice", e.KSN)
+		}
+		seen[e.KSN] = true
+		if _, _, t2 := host(t, &e); t2 != track2 {
+			t.Fatal("the host reads something else")
+		}
+	}
+	if len(seen) != 400 {
+		t.Errorf("%d envelopes", len(seen))
 	}
 }
 
