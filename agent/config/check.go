@@ -87,7 +87,7 @@ func (c *Config) checkLanes(bad faultFunc) {
 		}
 	}
 	registers, used := map[string]bool{}, map[string]string{}
-	keys := map[Secret]string{}
+	keys, terminals := map[Secret]string{}, map[string]string{}
 	for i, r := range c.Register {
 		key := func(name string) string { return fmt.Sprintf("register[%d].%s", i, name) }
 		if !identifier.MatchString(r.ID) {
@@ -111,6 +111,19 @@ func (c *Config) checkLanes(bad faultFunc) {
 			bad(key("key"), "is also the key of register %q: each register has its own", other)
 		}
 		keys[r.Key] = r.ID
+		if len(r.TerminalID) > 8 {
+			bad(key("terminal_id"), "has %d characters: 1 to 8", len(r.TerminalID))
+		}
+		id := r.TerminalID
+		if id == "" {
+			id = c.Acquirer.TerminalID
+		}
+		if d, _ := c.DeviceOf(r.ID); c.Acquirer.Kind != "" && d.Protocol != "zvt" && id != "" {
+			if other, ok := terminals[id]; ok {
+				bad(key("terminal_id"), "%q is also the terminal of register %q: STANs would meet", id, other)
+			}
+			terminals[id] = r.ID
+		}
 		if r.Currency != "" && !currency.MatchString(r.Currency) {
 			bad(key("currency"), "%q is not an ISO 4217 code such as EUR", r.Currency)
 		}
@@ -143,6 +156,9 @@ func (c *Config) checkAcquirer(bad faultFunc) {
 	}
 	if len(a.TerminalID) == 0 || len(a.TerminalID) > 8 {
 		bad("acquirer.terminal_id", "has %d characters: 1 to 8", len(a.TerminalID))
+	}
+	if a.Dialect != "ascii87" && a.Dialect != "bcd87" {
+		bad("acquirer.dialect", "%q is not a dialect: ascii87, bcd87", a.Dialect)
 	}
 	within(bad, "acquirer.timeout", a.Timeout.Duration, time.Second, 2*time.Minute)
 }

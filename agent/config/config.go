@@ -65,6 +65,9 @@ type Register struct {
 	Key Secret `toml:"key" json:"key"`
 	// Currency of the till, ISO 4217 letters. Default: any.
 	Currency string `toml:"currency" json:"currency"`
+	// TerminalID is how the acquirer knows this register, 1 to 8 characters.
+	// Default: acquirer.terminal_id; with several registers each needs its own.
+	TerminalID string `toml:"terminal_id" json:"terminal_id"`
 	// Manager allows resolving payments in doubt with this key. Default false.
 	Manager bool `toml:"manager" json:"manager"`
 }
@@ -94,6 +97,8 @@ type Acquirer struct {
 	ServerName string `toml:"server_name" json:"server_name"`
 	MerchantID string `toml:"merchant_id" json:"merchant_id"` // 15 characters
 	TerminalID string `toml:"terminal_id" json:"terminal_id"` // 8 characters
+	// Dialect is the message specification: ascii87 or bcd87. Default ascii87.
+	Dialect string `toml:"dialect" json:"dialect"`
 	// Timeout is how long an answer is waited for. Default 30s.
 	Timeout Duration `toml:"timeout" json:"timeout"`
 	// Inquiry says that the host answers inquiries. Default false: an
@@ -152,6 +157,9 @@ func (c *Config) defaults() {
 	}
 	if c.Acquirer.Timeout.Duration == 0 {
 		c.Acquirer.Timeout.Duration = 30 * time.Second
+	}
+	if c.Acquirer.Dialect == "" {
+		c.Acquirer.Dialect = "ascii87"
 	}
 	if c.CRM.Timeout.Duration == 0 {
 		c.CRM.Timeout.Duration = 10 * time.Second

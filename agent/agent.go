@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tillbridge/agent/acquirer"
+	"tillbridge/agent/acquirer/iso8583"
+	"tillbridge/agent/api"
+	"tillbridge/agent/api/local"
+	"tillbridge/agent/api/server"
+	"tillbridge/agent/config"
+	"tillbridge/agent/crm"
+	"tillbridge/agent/crm/webhook"
+	"tillbridge/agent/engine"
+	"tillbridge/agent/payment"
+	"tillbridge/queue"
+)
+
+// Options of [Run].
+type Options struct {
+	Config     *config.Config
+	ConfigPath string // for people
+	Version    string
+	Log        *slog.Logger
+	// Started is when the process began; zero means when Run was called.
+	Started time.Time
+	// Ready, when set, is called once payments can be taken, with the address of
+	// the till API.
+	Ready func(listen string)
+}
+
+// running is an agent at work.
+type running struct {
+	o       Options
+	log     *slog.Logger
+	started time.Time
+	ready   atomic.Int64 // nanoseconds from started until ready
+	listen  string
+
+	store     *queue.Store
+	sealer    *engine.KeySealer
+	engine    *engine.Engine
+	link      *iso8583.Link
+	fleet     *fleet
+	outbox    *outbox
+	forwarder *crm.Forwarder
+	api       *server.Server
+}
+
+// Run runs the agent until ctx ends or a part of it fails for good. It returns
+// nil after a clean end. Errors of the configuration, of the store and of ports
+// say what to do next.
+func Run(ctx context.Context, o Options) error {
+	a := &running{o: o, log: o.Log, started: o.Started}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.started.IsZero() {
+		a.started = time.Now()
+	}
+	if err := os.MkdirAll(o.Config.Agent.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := a.open(); err != nil {
+		return errors.Join(err, a.close())
+	}
+	err := a.serve(ctx)
+	return errors.Join(err, a.close())
+}
+
+// open opens what the configuration names. What it opened is closed by close.
+func (a *running) open() error {
+	c := a.o.Config
+	key, err := storeKey(c.Agent.Data, c.StorePath())
+	if err != nil {
+		return err
+	}
+	if a.sealer, err = engine.NewKeySealer(key); err != nil {
+		return err
+	}
+	qo := &queue.Options{Logger: a.log}
+	if c.CRM.Kind != "" {
+		qo.Consumers = []queue.Consumer{{Name: crmConsumer, Topic: payment.Topic}}
+	}
+	if a.store, err = queue.Open(c.StorePath(), qo); err != nil {
+		if errors.Is(err, queue.ErrLocked) {
+			return fmt.Errorf("another tillbridge uses %s: stop it first, or name another data directory: %w", c.StorePath(), err)
+		}
+		return err
+	}
+	if err := a.openAcquirer(); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	if a.fleet, err = newFleet(c, a.log, registry); err != nil {
+		return err
+	}
+	if err := a.openEngine(); err != nil {
+		return err
+	}
+	if err := a.openCRM(); err != nil {
+		return err
+	}
+	return a.openAPI(registry)
+}
+
+func (a *running) openAcquirer() error {
+	c := a.o.Config.Acquirer
+	if c.Kind == "" {
+		return nil
+	}
+	roots, err := roots(c.CA)
+	if err != nil {
+		return fmt.Errorf("acquirer.ca: %w", err)
+	}
+	dialect, err := iso8583.Named(c.Dialect)
+	if err != nil {
+		return fmt.Errorf("acquirer.dialect: %w", err)
+	}
+	a.link, err = iso8583.Open(iso8583.Options{
+		Addr: c.Addr, Dialect: dialect, Roots: roots, ServerName: c.ServerName,
+		TerminalID: c.TerminalID, MerchantID: c.MerchantID, AnswerTimeout: c.Timeout.Duration, Logger: a.log,
+	})
+	return err
+}
+
+func roots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", path)
+	}
+	return pool, nil
+}
+
+func (a *running) openEngine() (err error) {
+	c := a.o.Config
+	o := engine.Options{Store: a.store, Sealer: a.sealer, Log: a.log, HostTimeout: c.Acquirer.Timeout.Duration}
+	if a.link != nil {
+		o.Link = acquirer.Link(a.link)
+	}
+	if !c.Acquirer.Inquiry {
+		o.Inquiries = -1
+	}
+	for i, r := range c.Register {
+		o.Lanes = append(o.Lanes, engine.Lane{
+			RegisterID: r.ID, DeviceID: r.Device, TerminalID: terminalID(c, i), MerchantID: c.Acquirer.MerchantID,
+			Device: a.fleet.station(r.Device), Zone: time.Local,
+		})
+	}
+	a.engine, err = engine.Open(o)
+	return err
+}
+
+// terminalID is how the acquirer knows a register: its own, or the one of the
+// acquirer's section for the only register.
+func terminalID(c *config.Config, i int) string {
+	if id := c.Register[i].TerminalID; id != "" {
+		return id
+	}
+	return c.Acquirer.TerminalID
+}
+
+func (a *running) openCRM() error {
+	c := a.o.Config.CRM
+	if c.Kind == "" {
+		return nil
+	}
+	secret, err := c.Secret.Value()
+	if err != nil {
+		return fmt.Errorf("crm.secret: %w", err)
+	}
+	key, err := webhook.ParseKey(secret)
+	if err != nil {
+		return fmt.Errorf("crm.secret: %w", err)
+	}
+	wo := webhook.Options{URL: c.URL, Keys: []webhook.Key{key}, Timeout: c.Timeout.Duration, UserAgent: "tillbridge/" + a.o.Version}
+	if c.CA != "" {
+		pool, err := roots(c.CA)
+		if err != nil {
+			return fmt.Errorf("crm.ca: %w", err)
+		}
+		wo.Transport = pinned(pool)
+	}
+	sink, err := webhook.New(wo)
+	if err != nil {
+		return err
+	}
+	a.outbox = newOutbox(a.store, a.sealer)
+	a.forwarder = crm.NewForwarder(a.outbox, sink, crm.MapPayment(crm.Identity{
+		Source: "/" + name(a.o.Config.Agent.Merchant, "merchant") + "/" + name(a.o.Config.Agent.Store, "store"),
+		TZ:     zoneName(), StoreID: a.o.Config.Agent.Store, AgentVersion: a.o.Version,
+	}), &crm.ForwardOptions{Log: a.log})
+	return nil
+}
+
+func (a *running) openAPI(registry *prometheus.Registry) error {
+	c := a.o.Config
+	var keys []server.Credential
+	for _, r := range c.Register {
+		key, err := r.Key.Value()
+		if err != nil {
+			return fmt.Errorf("key of register %s: %w", r.ID, err)
+		}
+		if len(key) < 16 {
+			return fmt.Errorf("key of register %s has %d characters: use at least 16 random ones", r.ID, len(key))
+		}
+		role := server.RolePOS
+		if r.Manager {
+			role = server.RoleManager
+		}
+		keys = append(keys, server.Credential{ID: r.ID, Register: r.ID, Role: role, Hash: server.HashOf(key)})
+	}
+	var err error
+	a.api, err = server.New(server.Options{
+		Engine: tillEngine{a.engine}, Keys: server.NewKeyring(keys...), Hosts: c.API.Hosts, Origins: c.API.Origins,
+		Version: api.Version{Version: a.o.Version, API: "1"}, Ready: a.readiness, Control: control{a}, Registry: registry, Log: a.log,
+	})
+	return err
+}
+
+// serve runs the parts until ctx ends or one of them fails.
+func (a *running) serve(ctx context.Context) error {
+	tills, err := server.Listen(a.o.Config.API.Listen)
+	if err != nil {
+		return fmt.Errorf("api.listen: %w", err)
+	}
+	a.listen = tills.Addr().String()
+	cli, err := local.Listen(a.o.Config.Agent.Control)
+	if err != nil {
+		return errors.Join(fmt.Errorf("agent.control: %w", err), tills.Close())
+	}
+	// Two lifetimes: tills stop first, then payments, and devices, link and
+	// forwarder live until the payments have ended.
+	front, stopFront := context.WithCancel(ctx)
+	defer stopFront()
+	back, stopBack := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBack()
+
+	var frontDone, backDone sync.WaitGroup
+	errs := make(chan error, 8)
+	part := func(wg *sync.WaitGroup, ctx context.Context, name string, fn func(context.Context) error) {
+		wg.Go(func() {
+			if err := fn(ctx); err != nil && ctx.Err() == nil {
+				errs <- fmt.Errorf("%s: %w", name, err)
+				stopFront()
+			}
+		})
+	}
+	part(&backDone, back, "devices", a.fleet.run)
+	if a.forwarder != nil {
+		part(&backDone, back, "crm", a.forwarder.Run)
+		part(&backDone, back, "outbox", func(ctx context.Context) error { a.outbox.watch(ctx); return nil })
+	}
+	part(&frontDone, front, "payments", a.engine.Run)
+	part(&frontDone, front, "api", func(ctx context.Context) error { return a.api.Serve(ctx, tills, a.api.Handler()) })
+	part(&frontDone, front, "control", func(ctx context.Context) error { return a.api.Serve(ctx, cli, a.api.Local()) })
+	part(&frontDone, front, "ready", a.announce)
+	<-front.Done()
+	a.log.Info("agent is stopping")
+	frontDone.Wait()
+	stopBack()
+	backDone.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// announce waits until payments can be taken.
+func (a *running) announce(ctx context.Context) error {
+	for !a.engine.Ready() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	a.ready.Store(int64(time.Since(a.started)))
+	a.log.Info("agent is ready", "listen", a.listen, "ms", a.startMS())
+	if a.o.Ready != nil {
+		a.o.Ready(a.listen)
+	}
+	return nil
+}
+
+// startMS is how long it took from the start to ready, in milliseconds.
+func (a *running) startMS() int64 { return time.Duration(a.ready.Load()).Milliseconds() }
+
+// readiness is what /readyz says.
+func (a *running) readiness(context.Context) api.Readiness {
+	r := api.Readiness{Ready: a.engine.Ready()}
+	r.Checks = append(r.Checks, api.Check{Name: "payments", OK: r.Ready})
+	for _, d := range a.fleet.devices() {
+		ok := d.State == "idle" || d.State == "busy"
+		r.Checks = append(r.Checks, api.Check{Name: "device." + d.ID, OK: ok, Detail: d.State})
+	}
+	if leg := a.acquirerLeg(); leg != nil {
+		r.Checks = append(r.Checks, api.Check{Name: "path.host", OK: leg.State == "online", Detail: leg.Detail})
+	}
+	return r
+}
+
+// acquirerLeg is the connection to the acquirer, nil where there is none.
+func (a *running) acquirerLeg() *api.Leg {
+	if a.link == nil {
+		return nil
+	}
+	st := a.link.Status()
+	leg := &api.Leg{Name: "acquirer", State: "down", Detail: st.LastError}
+	if st.Connected {
+		leg.State = "online"
+	}
+	if !st.Since.IsZero() {
+		leg.Since = &st.Since
+	}
+	return leg
+}
+
+// close releases what open opened, the store last.
+func (a *running) close() error {
+	var errs []error
+	if a.link != nil {
+		errs = append(errs, a.link.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}
+

@@ -1,0 +1,4 @@
+package agent
+
+// syncDir does nothing: NTFS journals the rename.
+func syncDir(string) error { return nil }
