@@ -343,4 +343,3 @@ func (a *running) close() error {
 	}
 	return errors.Join(errs...)
 }
-

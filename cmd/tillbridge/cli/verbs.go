@@ -4,6 +4,13 @@ import "github.com/spf13/cobra"
 
 // verbs are the commands in the order of the help.
 var verbs = []func(*env) *cobra.Command{
+	runVerb,
+	demoVerb,
+	statusVerb,
+	devicesVerb,
+	txVerb,
+	queueVerb,
+	simVerb,
 	configVerb,
 	versionVerb,
 }
