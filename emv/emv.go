@@ -110,7 +110,8 @@ type Card struct {
 	ServiceCode string // three digits, or empty
 	Data        p2pe.Envelope
 	// CryptogramMade is set when the device already asked the card for a
-	// cryptogram (contactless). Outcome is then what the card answered.
+	// cryptogram (contactless). Where Outcome then has a Decision, it is what the
+	// card answered and Authorize is not called; else Authorize tells.
 	CryptogramMade bool
 	Outcome        Outcome
 }

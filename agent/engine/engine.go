@@ -67,7 +67,8 @@ func Open(o Options) (*Engine, error) {
 		if l.Zone == nil {
 			l.Zone = time.UTC
 		}
-		e.lanes[l.RegisterID] = &lane{Lane: l, free: make(chan struct{})}
+		// A crash may have left a card in the slot.
+		e.lanes[l.RegisterID] = &lane{Lane: l, free: make(chan struct{}), cardLeft: true}
 	}
 	e.hard, e.stopHard = context.WithCancel(context.Background())
 	return e, nil

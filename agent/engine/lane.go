@@ -23,6 +23,10 @@ type lane struct {
 	last      payment.TerminalRef
 	lastKnown bool
 	lastNone  bool
+
+	// cardLeft: the last payment's card was not taken out. It belongs to whoever
+	// has the device.
+	cardLeft bool
 }
 
 // run is an operation that holds a lane.

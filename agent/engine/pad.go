@@ -29,7 +29,9 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("config.no_acquirer", "no acquirer is configured for this register"))
 				return nil
 			}
-			fault = e.payAtPad(ctx, l, job, p, t)
+			fault = e.payAtPad(ctx, l, job, p, d, t)
+			l.release(job)
+			l.removeCard(e.hard, d)
 		default:
 			e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_payments", "the device of this register cannot take payments"))
 		}
@@ -119,7 +121,7 @@ func (e *Engine) unstorable(l *lane, id string, err error) {
 }
 
 // payAtPad runs a payment on a pad with a kernel, or on our own kernel.
-func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Payment, d drivers.CardSession) (fault error) {
+func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Payment, dev drivers.Device, d drivers.CardSession) (fault error) {
 	began := e.now()
 	amounts, err := amountsOf(p.Request.Amount)
 	if err != nil {
@@ -148,6 +150,9 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	}
 	cardCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if err := l.clearSlot(cardCtx, dev); err != nil {
+		return e.endOfCard(cardCtx, l, job, p.ID, err)
+	}
 	session, err := d.Begin(cardCtx)
 	if err != nil {
 		return e.endOfCard(cardCtx, l, job, p.ID, err)

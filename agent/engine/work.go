@@ -194,8 +194,11 @@ func (w *work) emit(h *held) error {
 	order := h.id
 	if p := h.Payment; p != nil {
 		t := payment.EventFor(p.State)
-		if h.fresh {
+		switch {
+		case h.fresh:
 			t = payment.EventCreated
+		case h.was.Status == p.State.Status:
+			t = payment.EventUpdated // another stage of what was told already
 		}
 		ev, order = payment.EventOf(id, t, p, w.at), p.OrderKey()
 	} else {
@@ -208,7 +211,11 @@ func (w *work) emit(h *held) error {
 			}
 			p, order = got, got.OrderKey()
 		}
-		ev = payment.OperationEventOf(id, payment.OperationEventFor(o.Kind, o.State), o, p, w.at)
+		t := payment.OperationEventFor(o.Kind, o.State)
+		if !h.fresh && h.was.Status == o.State.Status {
+			t = payment.EventType(string(o.Kind) + ".updated")
+		}
+		ev = payment.OperationEventOf(id, t, o, p, w.at)
 	}
 	plain, err := json.Marshal(ev)
 	if err != nil {

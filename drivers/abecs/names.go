@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"tillbridge/drivers"
+	"tillbridge/emv"
 )
 
 // ID is the identifier of a parameter.
@@ -195,15 +196,22 @@ func (s Status) Error() string {
 // Code is the stable code of the error catalogue.
 func (s Status) Code() string { return "device.abecs." + s.digits() }
 
-// Is matches the states of package drivers.
+// Is matches the states of package drivers and the ends of an [emv.Session].
 func (s Status) Is(target error) bool {
 	switch target {
-	case drivers.ErrCancelled:
+	case drivers.ErrCancelled, emv.ErrCancelled:
 		return s == Cancelled
-	case drivers.ErrTimeout:
+	case drivers.ErrTimeout, emv.ErrNoCard:
 		return s == TimedOut
 	case drivers.ErrCardGone:
 		return s == NoCard
+	case emv.ErrCardRemoved:
+		return s == NoCard || s == ChipMute || s == ChipError
+	case emv.ErrCardUnusable:
+		switch s {
+		case Invalidated, CardProblem, CardData, NoApp, AppUnusable, CardBlocked, TapInvalidated, TapProblem, TapNoApp, TapUnusable:
+			return true
+		}
 	}
 	return false
 }

@@ -46,7 +46,10 @@ func (s *shop) morning(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if p, err = s.lane1.until(ctx, p.ID, 30*time.Second, func(p payment) bool { return p.Stage == "waiting_card" || p.settled() }); err != nil {
+	if p, err = s.lane1.until(ctx, p.ID, 30*time.Second, func(p payment) bool {
+		// A pad that takes taps may move money as soon as it waits for a card.
+		return p.Stage == "waiting_card" || p.Stage == "authorizing" || p.settled()
+	}); err != nil {
 		return err
 	}
 	if _, err = s.lane1.cancel(ctx, p.ID); err != nil {
@@ -161,9 +164,8 @@ func (s *shop) powerCut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reference := "order-" + key
 	err = s.acquirer.event(ctx, 60*time.Second, func(e map[string]any) bool {
-		return e["event"] == "request" && e["reference"] == reference
+		return e["event"] == "request" && e["reference"] == p.ID
 	})
 	if err != nil {
 		return err
@@ -174,11 +176,7 @@ func (s *shop) powerCut(ctx context.Context) error {
 		return err
 	}
 	s.result.Agent.Restarts++
-	// The pad forgets the customer whose card is still in it.
-	if err := s.pad.command(ctx, map[string]any{"do": "forget"}, nil); err != nil {
-		return err
-	}
-	if err := s.pad.command(ctx, do("remove", ""), nil); err != nil {
+	if err := s.pad.command(ctx, do("forget", ""), nil); err != nil {
 		return err
 	}
 	if err := s.startAgent(ctx); err != nil {
@@ -200,11 +198,52 @@ func (s *shop) powerCut(ctx context.Context) error {
 		return err
 	}
 	s.tell.say("ok", "the till repeats its request: the same payment, no second charge")
+	if p, err = s.lane1.begin(ctx, s.lane1.newKey(), 4200, "C-1003"); err != nil {
+		return err
+	}
+	// A card that was left in the slot is asked for first: it must not be read as
+	// the next customer's.
+	if err := s.padWaits(ctx, "removal", "card"); err != nil {
+		return err
+	}
 	if err := s.chip(ctx, "visa-credit"); err != nil {
 		return err
 	}
-	_, err = s.sale(ctx, s.lane1, 4200, "C-1003", "succeeded", "the customer pays again")
-	return err
+	if p, err = s.lane1.until(ctx, p.ID, 60*time.Second, payment.settled); err != nil {
+		return err
+	}
+	s.payment(p, "the customer pays again")
+	return expect("the second attempt ("+p.Reason+")", p.Status, "succeeded")
+}
+
+// padWaits waits until the pad wants a card, and takes out the one that it
+// wants back before.
+func (s *shop) padWaits(ctx context.Context, removal, card string) error {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		var st struct {
+			Waiting string `json:"waiting"`
+		}
+		if err := s.pad.command(ctx, do("status", ""), &st); err != nil {
+			return err
+		}
+		switch st.Waiting {
+		case card:
+			return nil
+		case removal:
+			if err := s.pad.command(ctx, do("remove", ""), nil); err != nil {
+				return err
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the pad waits for %q and not for a card", st.Waiting)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // replug: the pad is pulled and comes back on another port.
