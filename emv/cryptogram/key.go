@@ -210,21 +210,17 @@ func TreeSessionKey(card Key, atc uint16, height, branch int, iv Key) (Key, erro
 		digits[i] = a % branch
 		a /= branch
 	}
+	var above Key // the grandparent of the leaf, in the end
 	grand, parent := iv, card
-	var before Key
 	for _, j := range digits {
 		y := grand
 		y[7] ^= byte(j)
 		y[15] ^= byte(j) ^ 0xF0
-		var child Key
-		copy(child[:], parent.ecb(y[:]))
-		before = grand
-		grand, parent = parent, child
+		above, grand = grand, parent
+		copy(parent[:], parent.ecb(y[:]))
 	}
-	_ = before
-	// parent is the leaf, grand its parent, before its grandparent.
 	for i := range parent {
-		parent[i] ^= before[i]
+		parent[i] ^= above[i]
 	}
 	return oddParity(parent[:]), nil
 }

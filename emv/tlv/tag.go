@@ -1,9 +1,9 @@
 package tlv
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Tag is a BER tag, its bytes read as one big-endian number: 0x82, 0x9F02,
@@ -19,23 +19,12 @@ func ParseTag(s string) (Tag, error) {
 	if len(s) == 0 || len(s)%2 != 0 || len(s) > 8 {
 		return 0, fmt.Errorf("%w: %d characters; a tag has 2 to 8 hex digits", ErrTag, len(s))
 	}
-	var t Tag
-	for i := 0; i < len(s); i++ {
-		d := strings.IndexByte("0123456789ABCDEF", s[i]&^0x20)
-		if s[i] >= '0' && s[i] <= '9' {
-			d = int(s[i] - '0')
-		}
-		if d < 0 {
-			return 0, fmt.Errorf("%w: character %d is not a hex digit", ErrTag, i+1)
-		}
-		t = t<<4 | Tag(d)
+	raw, err := hex.DecodeString(s)
+	if err != nil {
+		return 0, fmt.Errorf("%w: a character is not a hex digit", ErrTag)
 	}
-	var b [4]byte
-	raw := b[:len(s)/2]
-	for i := range raw {
-		raw[i] = byte(t >> (8 * (len(raw) - 1 - i)))
-	}
-	if got, n := readTag(raw); n != len(raw) || got != t {
+	t, n := readTag(raw)
+	if n != len(raw) {
 		return 0, fmt.Errorf("%w: the bytes are not exactly one tag", ErrTag)
 	}
 	return t, nil

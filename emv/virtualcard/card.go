@@ -370,7 +370,13 @@ func (c *Card) selectFile(m command) ([]byte, int) {
 			return nil, swNotFound
 		}
 		c.current, c.inPSE = nil, true
-		return fci([]byte(pseName), tlv.Append(tlv.Append(nil, 0x88, []byte{1}), 0x5F2D, []byte(c.apps[0].p.Language))), swOK
+		sw := swOK
+		for _, a := range c.apps {
+			if a.p.PSEBlocked {
+				sw = swInvalidated
+			}
+		}
+		return fci([]byte(pseName), tlv.Append(tlv.Append(nil, 0x88, []byte{1}), 0x5F2D, []byte(c.apps[0].p.Language))), sw
 	}
 	from := 0
 	if m.p2 == 0x02 {

@@ -284,6 +284,10 @@ func TestSelectionPartialNextAndDirectory(t *testing.T) {
 	if _, sw := send(t, newCard(t, nil, "no-pse"), "00A40400", []byte(pseName)); sw != swNotFound {
 		t.Errorf("no PSE: %04X", sw)
 	}
+	blocked := newCard(t, func(p *Profile) { p.PSEBlocked = true }, "visa-credit")
+	if _, sw := send(t, blocked, "00A40400", []byte(pseName)); sw != swInvalidated {
+		t.Errorf("blocked PSE: %04X", sw)
+	}
 }
 
 func TestOfflineLimitsSendTheCardOnline(t *testing.T) {

@@ -76,6 +76,9 @@ type Profile struct {
 
 	// NoPSE leaves out the payment system environment.
 	NoPSE bool
+	// PSEBlocked answers 6283 to its selection: the terminal takes the list of
+	// its own applications (Book 1 section 12.3.2).
+	PSEBlocked bool
 	// Padding is written between and after data objects of each record: 00 and
 	// FF are what ISO 7816-4 allows.
 	Padding []byte
