@@ -62,6 +62,10 @@ type owner struct {
 
 	mu sync.Mutex
 	st DeviceStatus
+	// owed is the serial number of the device that an operation was cut off on
+	// and that Recover is due for. Empty means none, or that it has no number.
+	owed   string
+	waived bool // a person gave owed up
 }
 
 func newOwner(s *Supervisor, c DeviceConfig, d Driver) *owner {
@@ -119,9 +123,15 @@ func (o *owner) do(ctx context.Context, fn func(Device) error) error {
 	return <-r.reply
 }
 
+// resetAfter is how many failures in a row make the owner reset the port, where
+// its bus can: opening again was tried, and Faulted is next.
+const resetAfter = 3
+
 // run is the life of a device.
 func (o *owner) run(ctx context.Context) {
 	failures, opened, recovering := 0, false, false
+	serial := "" // of the device that was Ready last
+	ill := false // the last failure was that of an open device: ask its health before Ready
 	for ctx.Err() == nil {
 		changed := o.s.watch()
 		v, ok := o.s.claim(o)
@@ -134,25 +144,36 @@ func (o *owner) run(ctx context.Context) {
 			continue
 		}
 		key := v.port.Key()
-		d, err := o.open(ctx, v, key)
-		if err == nil && recovering && o.s.o.Recover != nil {
-			o.set(StateRecovering, "settling the last operation")
-			if err = o.s.o.Recover(ctx, o.c.Name, d); err != nil {
-				_ = d.Close()
-			}
+		d, err := o.open(ctx, v, key, failures >= o.s.o.FaultAfter)
+		if err == nil && ill {
+			err = o.well(ctx, d)
+		}
+		if err == nil && recovering {
+			err = o.recover(ctx, d, key)
 		}
 		if err != nil {
+			if d != nil {
+				_ = d.Close()
+			}
 			o.s.release(key)
 			failures++
+			if failures == resetAfter && ctx.Err() == nil {
+				o.reset(ctx, v)
+			}
 			o.pause(ctx, failures, key, err)
 			continue
 		}
 		if opened {
 			o.update(func(st *DeviceStatus) { st.Replugs++ })
 		}
-		opened, recovering = true, false
+		opened, recovering, ill = true, false, false
 		o.lastKey = key
-		o.set(StateReady, "")
+		detail, now := "", o.status().Identity.Serial
+		if serial != "" && now != serial {
+			detail = fmt.Sprintf("device %q stands in the place of %q", now, serial)
+		}
+		serial = now
+		o.set(StateReady, detail)
 		worked, busy, err := o.serve(ctx, d, key)
 		_ = d.Close()
 		o.s.release(key)
@@ -164,6 +185,7 @@ func (o *owner) run(ctx context.Context) {
 			failures = 0
 		}
 		failures++
+		ill = !errors.Is(err, ErrUnplugged)
 		o.update(func(st *DeviceStatus) { st.Port = Port{} })
 		if errors.Is(err, ErrUnplugged) && failures < o.s.o.FaultAfter {
 			o.set(StateRecovering, "the port is gone")
@@ -176,18 +198,91 @@ func (o *owner) run(ctx context.Context) {
 
 // absent says what is looked for.
 func (o *owner) absent() string {
+	if why := o.s.refusal(o); why != "" {
+		return why
+	}
 	if len(o.c.Ports) == 0 {
 		return "no port was recognised: connect it, or name its port in the configuration"
 	}
 	return fmt.Sprintf("none of its ports is there: %v", o.c.Ports)
 }
 
-// open opens port and protocol and checks who answers.
-func (o *owner) open(ctx context.Context, v sighting, key string) (Device, error) {
+// well asks a device that failed before whether it is well now: one that opens
+// and never answers must not look Ready between two failures.
+func (o *owner) well(ctx context.Context, d Device) error {
+	h, err := o.check(ctx, d)
+	if err == nil && !h.OK {
+		err = fmt.Errorf("the device is not well: %s", h.Detail)
+	}
+	return err
+}
+
+// recover settles the operation that was cut off, on the device that it was
+// cut off on: another one knows nothing of it, and its last transaction would
+// be taken for ours.
+func (o *owner) recover(ctx context.Context, d Device, key string) error {
+	o.mu.Lock()
+	owed, serial := o.owed, o.st.Identity.Serial
+	o.mu.Unlock()
+	if owed != "" && serial != owed {
+		why := fmt.Sprintf("device %q stands here and an operation on %q is not settled: connect that one, or rescan to take this one in its place", serial, owed)
+		o.s.refuse(o, key, why)
+		return errors.New(why)
+	}
+	if o.s.o.Recover == nil || owed == "" && o.replaced() {
+		return nil
+	}
+	o.set(StateRecovering, "settling the last operation")
+	return o.s.o.Recover(ctx, o.c.Name, d)
+}
+
+// replaced reports, once, that a person took another device in place of the
+// one whose operation is not settled.
+func (o *owner) replaced() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was := o.waived
+	o.waived = false
+	return was
+}
+
+// waive forgets which device an operation was cut off on.
+func (o *owner) waive() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.owed != "" && o.st.Identity.Serial != o.owed {
+		o.owed, o.waived = "", true
+	}
+}
+
+// Resetter is a Bus that can reset a port (a USB port reset): the step between
+// opening again and giving up.
+type Resetter interface {
+	Reset(ctx context.Context, p Port) error
+}
+
+func (o *owner) reset(ctx context.Context, v sighting) {
+	r, ok := v.bus.(Resetter)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.s.o.CheckTimeout)
+	defer cancel()
+	o.set(StateRecovering, "resetting the port")
+	if err := r.Reset(ctx, v.port); err != nil {
+		o.s.o.Log.Warn("the port could not be reset", "device", o.c.Name, "port", v.port.Path, "err", err)
+	}
+}
+
+// open opens port and protocol and checks who answers. A faulted device stays
+// Faulted meanwhile: it is tried again, and nothing changed yet.
+func (o *owner) open(ctx context.Context, v sighting, key string, faulted bool) (Device, error) {
 	p := v.port
 	p.Explicit = p.Explicit || len(o.c.Ports) > 0
 	o.update(func(st *DeviceStatus) { st.Port = p })
-	o.set(StateOpening, "")
+	if !faulted {
+		o.set(StateOpening, "")
+	}
 	openCtx, cancel := context.WithTimeout(ctx, o.s.o.OpenTimeout)
 	defer cancel()
 	t, err := v.bus.Open(openCtx, p)
@@ -198,7 +293,9 @@ func (o *owner) open(ctx context.Context, v sighting, key string) (Device, error
 	if err != nil {
 		return nil, err
 	}
-	o.set(StateProbing, "")
+	if !faulted {
+		o.set(StateProbing, "")
+	}
 	idCtx, cancel := context.WithTimeout(ctx, o.s.o.OpenTimeout)
 	defer cancel()
 	id, err := d.Identify(idCtx)
@@ -243,6 +340,9 @@ func (o *owner) serve(ctx context.Context, d Device, key string) (worked, busy b
 				// Whether the line still lives decides what comes next; the caller
 				// gets its own error either way.
 				if lost := o.alive(ctx, d, err); lost != nil {
+					o.mu.Lock()
+					o.owed = o.st.Identity.Serial
+					o.mu.Unlock()
 					o.set(StateRecovering, lost.Error())
 					r.reply <- err
 					return worked, true, lost

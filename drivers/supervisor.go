@@ -170,13 +170,17 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		case <-timer.C:
 		case <-s.kick:
 		}
-		s.scan(ctx, first)
-		timer.Reset(s.o.Poll)
+		timer.Reset(s.scan(ctx, first))
 	}
 }
 
-// Rescan asks for a scan now and forgets which ports were refused.
+// Rescan asks for a scan now and forgets which ports were refused. It is a
+// person's word: a device that stands in the place of one whose operation is
+// not settled is taken, and Recover is not run on it.
 func (s *Supervisor) Rescan() {
+	for _, o := range s.owners {
+		o.waive()
+	}
 	s.mu.Lock()
 	clear(s.refused)
 	s.mu.Unlock()
@@ -188,8 +192,10 @@ func (s *Supervisor) Rescan() {
 }
 
 // scan looks at every bus. A bus that fails keeps what it had: one bad scan
-// proves nothing.
-func (s *Supervisor) scan(ctx context.Context, first bool) {
+// proves nothing. It returns when the next scan is due: a new port is looked at
+// again as soon as it has been there long enough.
+func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) {
+	next = s.o.Poll
 	found := map[string]sighting{}
 	now := time.Now()
 	for _, b := range s.o.Buses {
@@ -220,8 +226,12 @@ func (s *Supervisor) scan(ctx context.Context, first bool) {
 		if ok {
 			v.first, v.settle = old.first, old.settle
 		}
-		if !v.settle && now.Sub(v.first) >= s.o.Debounce {
-			v.settle = true
+		if !v.settle {
+			if left := s.o.Debounce - now.Sub(v.first); left > 0 {
+				next = min(next, left)
+			} else {
+				v.settle = true
+			}
 		}
 		same = same && ok && old.settle == v.settle && old.port == v.port
 		found[key] = v
@@ -238,6 +248,7 @@ func (s *Supervisor) scan(ctx context.Context, first bool) {
 	if !same {
 		s.notify()
 	}
+	return next
 }
 
 // notify wakes every owner that waits for a port.
@@ -294,6 +305,18 @@ func (s *Supervisor) refuse(o *owner, key, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused[o.c.Name+" "+key] = why
+}
+
+// refusal is why an owner was kept away from a port that is there, or empty.
+func (s *Supervisor) refusal(o *owner) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(s.seen)) {
+		if why, ok := s.refused[o.c.Name+" "+key]; ok {
+			return why
+		}
+	}
+	return ""
 }
 
 // Do runs fn alone with the open device. It waits for the device as long as ctx

@@ -21,6 +21,7 @@ type plug struct {
 	port   Port
 	serial string
 	sick   bool
+	slow   time.Duration // of a health check
 	gone   chan struct{}
 }
 
@@ -100,6 +101,9 @@ func (d *toyDevice) Health(context.Context) (Health, error) {
 	case <-d.w.p.gone:
 		return Health{}, ErrUnplugged
 	default:
+	}
+	if d.w.p.slow > 0 {
+		time.Sleep(d.w.p.slow)
 	}
 	if d.w.p.sick {
 		return Health{}, errors.New("no answer")
@@ -252,7 +256,7 @@ func TestSupervisorIsBusyWithAHealthCheck(t *testing.T) {
 }
 
 func TestSupervisorStormLeavesNothingBehind(t *testing.T) {
-	cycles := 200
+	cycles := 1000
 	supervised(t, SupervisorOptions{}, func(t *testing.T, b *shelf, s *Supervisor) {
 		for i := range cycles {
 			path := []string{"/dev/pad0", "/dev/pad1"}[i%2]
