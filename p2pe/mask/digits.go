@@ -15,7 +15,7 @@ func (g group) len() int { return g.end - g.start }
 
 const (
 	maxGroups = 96 // groups of one cluster held at a time
-	maxGap    = 3  // separator bytes between two groups of one number
+	maxGap    = 5  // separator bytes between two groups of one number
 )
 
 func (v *view) report(start, end int, form Form, brand Brand) {
@@ -34,6 +34,10 @@ func (v *view) digits() {
 	for i := 0; i < len(b); {
 		if class[b[i]]&isDigit == 0 {
 			i++
+			continue
+		}
+		if i > 0 && b[i-1] == '%' && escaped(b[i:]) {
+			i += 2 // the digits of "%20" are a separator
 			continue
 		}
 		g := group{start: i}
@@ -68,12 +72,28 @@ func (v *view) joined(from, to int) bool {
 	if to-from > maxGap {
 		return false
 	}
+	if to-from == 3 && v.b[from] == '%' && escaped(v.b[from+1:]) {
+		return true
+	}
 	for _, c := range v.b[from:to] {
 		if class[c]&isSep == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// escaped reports whether b begins with the two digits of a separator escaped
+// as in a URL: space, plus, comma, dash, dot.
+func escaped(b []byte) bool {
+	if len(b) < 2 || b[0] != '2' {
+		return false
+	}
+	switch b[1] {
+	case '0', 'B', 'C', 'D', 'E', 'b', 'c', 'd', 'e':
+		return true
+	}
+	return false
 }
 
 // plain reports whether digits are a card number as a whole.

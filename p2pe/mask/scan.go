@@ -137,7 +137,8 @@ var class = func() (t [256]uint8) {
 			t[c] = isBase64
 		}
 		switch c {
-		case ' ', '-', '.', ',', ':', '_', '/', '\t', '\r', '\n', '*', '|', ';', '\'', '"', 0xA0, 0xC2:
+		case ' ', '-', '.', ',', ':', '_', '/', '\t', '\r', '\n', '*', '|', ';', '\'', '"', '+', 0xA0, 0xC2,
+			0xE2, 0x80, 0x89, 0x90, 0x91, 0x93, 0xAF: // bytes of the wider spaces and dashes of UTF-8
 			t[c] |= isSep
 		}
 		if c >= 0x20 && c < 0x7f || c == '\t' || c == '\n' || c == '\r' {

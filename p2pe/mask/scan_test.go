@@ -89,7 +89,7 @@ func written(pan string) map[string][]byte {
 		m["llvar"] = fmt.Appendf(nil, "%d%s000000000000001000", len(pan), pan)
 	}
 	if len(pan) >= 15 {
-		for name, sep := range map[string]string{"spaces": " ", "dashes": "-", "dots": ".", "commas": ",", "colons": ":", "slashes": "/", "newlines": "\n", "comma and space": ", "} {
+		for name, sep := range map[string]string{"spaces": " ", "dashes": "-", "dots": ".", "commas": ",", "colons": ":", "slashes": "/", "newlines": "\n", "plus": "+", "url spaces": "%20", "url dashes": "%2D", "no-break spaces": "\u00a0", "en dashes": "\u2013", "spaced dashes": " - ", "comma and space": ", "} {
 			var groups []string
 			for p := pan; p != ""; p = p[min(4, len(p)):] {
 				groups = append(groups, p[:min(4, len(p))])
