@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"os"
 	"testing"
+	"time"
 
 	"tillbridge/agent/acquirer"
 	"tillbridge/agent/payment"
@@ -126,7 +128,7 @@ func TestCrashAtEveryCommit(t *testing.T) {
 				reached := false
 				for _, before := range []bool{true, false} {
 					t.Run(fmt.Sprintf("%d/%v", n, before), func(t *testing.T) {
-						reached = crashAt(t, s, n, before) || reached
+						reached = crashAt(t, s, n, 0, before) || reached
 					})
 				}
 				if !reached || t.Failed() {
@@ -142,8 +144,31 @@ func TestCrashAtEveryCommit(t *testing.T) {
 	}
 }
 
-// crashAt reports whether the scenario has an nth commit.
-func crashAt(t *testing.T, s scenario, n int, before bool) bool {
+// TestCrashAgainWhileSettling ends also the second life, at each of its first
+// commits: the third settles what two crashes left.
+func TestCrashAgainWhileSettling(t *testing.T) {
+	for _, s := range scenarios() {
+		switch s.name {
+		case "answer lost", "void without answer", "tap, answer lost, inquiries":
+		default:
+			if os.Getenv("TILLBRIDGE_LARGE") == "" {
+				continue
+			}
+		}
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			for n, reached := 2, true; reached && !t.Failed(); n++ {
+				for again := 1; again <= 4; again++ {
+					reached = crashAt(t, s, n, again, again%2 == 0)
+				}
+			}
+		})
+	}
+}
+
+// crashAt reports whether the scenario has an nth commit. again ends the
+// second life as well, at that commit of its own; 0 lets it live.
+func crashAt(t *testing.T, s scenario, n, again int, before bool) bool {
 	w := newWorld(t)
 	pad := newPad(w)
 	w.pads["R1"] = newStation(pad)
@@ -162,6 +187,19 @@ func crashAt(t *testing.T, s scenario, n int, before bool) bool {
 	w.store.Close()
 	w.openStore()
 
+	if again > 0 {
+		mid := w.launchDying(again, before)
+		for w.disk.alive() && !(mid.Ready() && len(mid.allOpen()) == 0) {
+			select {
+			case <-w.disk.gone:
+			case <-mid.Changed():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		mid.crash()
+		w.store.Close()
+		w.openStore()
+	}
 	b := w.start()
 	for _, id := range b.allOpen() {
 		if id[:4] == "pay_" {
@@ -195,7 +233,7 @@ func crashAt(t *testing.T, s scenario, n int, before bool) bool {
 }
 
 func (a *agent) allOpen() []string {
-	records, err := a.listOpen(context.Background(), indexOpen, "1")
+	records, err := (&Engine{o: Options{Store: a.w.store, Sealer: a.w.seal}, log: a.log}).listOpen(context.Background(), indexOpen, "1")
 	if err != nil {
 		a.w.t.Fatal(err)
 	}

@@ -389,12 +389,12 @@ func TestResultThatCannotBeStoredKeepsItsRegister(t *testing.T) {
 		failed <- struct{}{}
 		return fmt.Errorf("disk: %w", queue.ErrNotStored)
 	}
+	given := a.lanes["R1"].freed()
 	p, _, err := a.StartPayment(bg, "till-1", "k1", "d", sale(1000))
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-w.host.arrived
-	given := a.lanes["R1"].freed()
 	for range 3 {
 		select {
 		case <-failed:
@@ -706,7 +706,7 @@ func TestLookingThingsUp(t *testing.T) {
 	if err != nil || len(page) != 2 || page[0].ID != ids[2] {
 		t.Fatalf("newest first: %v, %v", page, err)
 	}
-	for name, f := range map[string]Filter{"key": {Credential: "till-1", Key: "k3"}} {
+	for name, f := range map[string]Filter{"key": {Credential: "till-1", Key: "k3"}, "key of anybody": {Key: "k3"}} {
 		if page, err := a.Payments(bg, f); err != nil || len(page) != 1 || page[0].ID != ids[3] {
 			t.Fatalf("%s: %v, %v", name, page, err)
 		}

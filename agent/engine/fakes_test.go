@@ -101,9 +101,12 @@ func (w *world) start() *agent {
 	return a
 }
 
-func (w *world) launch() *agent {
+func (w *world) launch() *agent { return w.launchDying(0, false) }
+
+// launchDying starts a life that ends at a commit.
+func (w *world) launchDying(at int, before bool) *agent {
 	w.t.Helper()
-	w.disk = &fakeDisk{Store: w.store, gone: make(chan struct{})}
+	w.disk = &fakeDisk{Store: w.store, gone: make(chan struct{}), dieAt: at, before: before}
 	w.host.life(w.disk)
 	o := Options{Store: w.disk, Sealer: w.seal, Link: w.host, Now: w.now, Log: slog.New(slog.DiscardHandler),
 		RetryFirst: time.Millisecond, RetryMax: 4 * time.Millisecond, Grace: -1, HostTimeout: guard, CardTimeout: guard, DeviceTimeout: guard,

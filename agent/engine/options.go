@@ -88,7 +88,8 @@ type Options struct {
 	// RetryFirst and RetryMax bound the delays between repeats of a reversal, an
 	// inquiry or a query: doubled from the first to the last. 0 means 5 s and 5 min.
 	RetryFirst, RetryMax time.Duration
-	// Inquiries is how often the host is asked before the reversal; 0 means 3.
+	// Inquiries is how often the host is asked before the reversal; 0 means 3,
+	// negative that the host has no inquiry.
 	Inquiries int
 	// Refusals is how often the host may refuse a reversal before it is held for
 	// a person; 0 means 20.

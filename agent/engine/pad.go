@@ -11,6 +11,7 @@ import (
 	"tillbridge/agent/payment"
 	"tillbridge/drivers"
 	"tillbridge/emv"
+	"tillbridge/p2pe/mask"
 )
 
 // runPayment takes a stored payment to its end. It owns the lane until it
@@ -268,7 +269,7 @@ func faultText(err error) string {
 	if errors.Is(err, drivers.ErrUnplugged) {
 		return "it was unplugged"
 	}
-	return fmt.Sprintf("%.120s", err.Error())
+	return safeText(err.Error(), 160)
 }
 
 // closeSession ends a session that was not completed, so that the pad does not
@@ -476,9 +477,24 @@ func stanOf(h payment.HostRef) int {
 
 func fillCard(p *payment.Payment, c emv.Card) {
 	p.Card.Entry, p.Card.PANSequence = string(c.Entry), c.PANSequence
-	p.Card.Masked, p.Card.Last4, p.Card.BIN6, p.Card.PAR = c.MaskedPAN, c.Last4, c.BIN6, c.Data.PAR
+	p.Card.Masked, p.Card.Last4, p.Card.BIN6, p.Card.PAR = checkedMask(c.MaskedPAN), c.Last4[max(0, len(c.Last4)-4):], c.BIN6[:min(6, len(c.BIN6))], c.Data.PAR
 	p.EMV.AID, p.EMV.AppLabel = c.AID, c.Label
 	p.Card.Brand = brandOf(c.AID, c.Label)
+}
+
+// checkedMask keeps a device's masked number only if it shows no more than may
+// be shown.
+func checkedMask(masked string) string {
+	if masked != "" && mask.CheckMasked(masked) != nil {
+		return ""
+	}
+	return masked
+}
+
+// safeText bounds a text of a device and takes out what looks like a card
+// number: drivers promise as much, and this is kept for years.
+func safeText(s string, most int) string {
+	return mask.Redact(s[:min(len(s), most)])
 }
 
 func fillOutcome(p *payment.Payment, o emv.Outcome) {
@@ -515,7 +531,7 @@ func reasonOf(o emv.Outcome) string {
 	if len(o.Reasons) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": %.120s", o.Reasons[0].Text)
+	return ": " + safeText(o.Reasons[0].Text, 160)
 }
 
 func groupOf(c acquirer.Class) payment.DeclineGroup {

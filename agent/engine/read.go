@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"tillbridge/agent/payment"
 	"tillbridge/queue"
@@ -13,7 +15,7 @@ import (
 // and the others filter.
 type Filter struct {
 	Reference  string
-	Credential string // with Key
+	Credential string // with Key: its scope; empty means any
 	Key        string
 	RegisterID string
 	Status     string // a status, or "open"
@@ -91,7 +93,7 @@ func (e *Engine) Payments(ctx context.Context, f Filter) ([]payment.Payment, err
 	q := queue.Query{Index: indexKind, Value: kindPayment, Reverse: f.Newest, Limit: 100}
 	switch {
 	case f.Key != "":
-		q.Index, q.Value = indexKey, hashIndex(f.Credential, f.Key)
+		q.Index, q.Value = indexKey, hashIndex(f.Key)
 	case f.Reference != "":
 		q.Index, q.Value = indexReference, hashIndex(f.Reference)
 	case f.Status == "open":
@@ -137,7 +139,7 @@ func (e *Engine) Payments(ctx context.Context, f Filter) ([]payment.Payment, err
 
 func (f Filter) matches(p *payment.Payment) bool {
 	return (f.Reference == "" || p.Request.Reference == f.Reference) &&
-		(f.Key == "" || p.Key == f.Key && p.Credential == f.Credential) &&
+		(f.Key == "" || p.Key == f.Key && (f.Credential == "" || p.Credential == f.Credential)) &&
 		(f.RegisterID == "" || p.Request.RegisterID == f.RegisterID) &&
 		(f.Status == "" || f.Status == "open" && p.State.Open() || f.Status == string(p.State.Status))
 }
@@ -222,4 +224,28 @@ func (e *Engine) Wait(ctx context.Context, id string) (payment.Payment, error) {
 			return p, nil
 		}
 	}
+}
+
+// RegisterStatus is a register at work, for status screens.
+type RegisterStatus struct {
+	RegisterID string
+	DeviceID   string
+	Holder     string // id of the payment or operation that holds it, or empty
+	Closed     string // why nothing may run here, or empty
+}
+
+// Registers returns a picture of every register, ordered by id.
+func (e *Engine) Registers() []RegisterStatus {
+	var out []RegisterStatus
+	for id, l := range e.lanes {
+		l.mu.Lock()
+		s := RegisterStatus{RegisterID: id, DeviceID: l.DeviceID, Closed: l.closed}
+		if l.current != nil {
+			s.Holder = l.current.id
+		}
+		l.mu.Unlock()
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b RegisterStatus) int { return strings.Compare(a.RegisterID, b.RegisterID) })
+	return out
 }

@@ -299,22 +299,28 @@ func operationAmounts(o *payment.Operation) emv.Amounts {
 }
 
 // LateAnswer records an answer of the host that came after the engine had
-// stopped waiting. An approval is never honoured once the reversal is durable
-// (R3); it is written into the record so that a person can see it. Before that
-// the inquiry decides, and the late answer is only logged.
-func (e *Engine) LateAnswer(ctx context.Context, paymentID string, res acquirer.Result) error {
+// stopped waiting; id is the Reference of the request. An approval is never
+// honoured once the reversal is durable (R3); it is written into the record so
+// that a person can see it. Before that the inquiry decides, and the late
+// answer is left alone.
+func (e *Engine) LateAnswer(ctx context.Context, id string, res acquirer.Result) error {
 	if res.Outcome != acquirer.Approved {
 		return nil
 	}
-	_, err := e.change(ctx, paymentID, func(w *work, h *held, p *payment.Payment) error {
-		if !p.Facts.Has(payment.ReversalDurable) || p.Facts.Has(payment.LateApproval) {
+	note := "late approval from the host, not honoured; code " + res.ResponseCode
+	return e.keep(ctx, id, func(w *work) error {
+		h, err := w.get(id)
+		if err != nil {
+			return err
+		}
+		switch p, o := h.Payment, h.Operation; {
+		case p != nil && p.Facts.Has(payment.ReversalDurable) && !p.Facts.Has(payment.LateApproval):
+			p.NoteLate(w.at, note)
+		case o != nil && o.Facts.Has(payment.ReversalDurable) && !o.Facts.Has(payment.LateApproval):
+			o.NoteLate(w.at, note)
+		default:
 			return nil
 		}
-		p.NoteLate(w.at, "late approval from the host, not honoured; code "+res.ResponseCode)
-		if p.Host.RRN == "" {
-			p.Host.RRN = res.RRN
-		}
-		return nil
+		return w.put(h)
 	})
-	return err
 }

@@ -228,6 +228,14 @@ func (e *Engine) terminalApproved(l *lane, p payment.Payment, word terminalWord,
 // maxReceipt bounds the lines that a record keeps of a terminal's receipt.
 const maxReceipt = 80
 
+func receiptOf(a drivers.TerminalAnswer) []string {
+	var lines []string
+	for _, line := range a.Receipt[:min(len(a.Receipt), maxReceipt)] {
+		lines = append(lines, safeText(line, 80))
+	}
+	return lines
+}
+
 func fillTerminal(p *payment.Payment, a drivers.TerminalAnswer) {
 	if r := refOf(a.Reference); r != (payment.TerminalRef{}) {
 		p.Terminal = r
@@ -235,8 +243,11 @@ func fillTerminal(p *payment.Payment, a drivers.TerminalAnswer) {
 	if a.Entry != "" {
 		p.Card.Entry = string(a.Entry)
 	}
-	if a.MaskedPAN != "" {
-		p.Card.Masked, p.Card.Last4 = a.MaskedPAN, a.Last4
+	if m := checkedMask(a.MaskedPAN); m != "" {
+		p.Card.Masked = m
+	}
+	if a.Last4 != "" {
+		p.Card.Last4 = a.Last4[max(0, len(a.Last4)-4):]
 	}
 	if a.Brand != "" {
 		p.Card.Brand = a.Brand
@@ -244,8 +255,8 @@ func fillTerminal(p *payment.Payment, a drivers.TerminalAnswer) {
 	if a.CVM != "" {
 		p.EMV.CVMText = a.CVM
 	}
-	p.Host.ApprovalCode, p.Host.ResponseCode = a.AuthCode, a.Raw
-	p.Receipt = a.Receipt[:min(len(a.Receipt), maxReceipt)]
+	p.Host.ApprovalCode, p.Host.ResponseCode = safeText(a.AuthCode, 16), safeText(a.Raw, 16)
+	p.Receipt = receiptOf(a)
 }
 
 // terminalOps says what a terminal is asked for an operation on a payment.
@@ -343,7 +354,7 @@ func (e *Engine) terminalSaidOfOperation(l *lane, o payment.Operation, a drivers
 		}
 		o.Terminal, o.Reason = word.Reference, why
 		o.Host.ApprovalCode, o.Host.ResponseCode = a.AuthCode, a.Raw
-		o.Receipt = a.Receipt[:min(len(a.Receipt), maxReceipt)]
+		o.Receipt = receiptOf(a)
 		if err := o.Move(to, learn, w.at, why); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,21 +35,22 @@ type deed struct {
 
 // fakeTerminal authorises by itself and remembers what it did.
 type fakeTerminal struct {
-	w      *world
-	mu     sync.Mutex
-	gone   chan struct{}
-	script []command
-	deeds  []deed
-	trace  int
-	asked  int  // queries
-	mute   int  // so many queries fail
-	unsure bool // queries are answered with Unknown
-	noLast bool
-	noOp   bool // the query does not say the operation
-	forget bool // the query carries no reference
-	sales  int  // sale commands
-	aborts int
-	wait   chan struct{}
+	w       *world
+	mu      sync.Mutex
+	gone    chan struct{}
+	script  []command
+	deeds   []deed
+	trace   int
+	asked   int  // queries
+	mute    int  // so many queries fail
+	unsure  bool // queries are answered with Unknown
+	noLast  bool
+	noOp    bool // the query does not say the operation
+	forget  bool // the query carries no reference
+	sales   int  // sale commands
+	aborts  int
+	receipt []string
+	wait    chan struct{}
 }
 
 func (d *fakeTerminal) life(f *fakeDisk)   { d.mu.Lock(); d.gone = f.gone; d.mu.Unlock() }
@@ -130,6 +132,7 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, drivers.ErrUnplugged
 	}
 	a := x.answer()
+	a.Receipt = d.receipt
 	if c.dumb {
 		a.Reference = drivers.TerminalReference{}
 	}
@@ -377,6 +380,15 @@ func TestVoidAndRefundAtATerminal(t *testing.T) {
 				a.auditTerminal(d)
 			}
 		})
+	}
+}
+
+func TestReceiptLinesOfATerminalAreRedacted(t *testing.T) {
+	_, d, a := terminalShop(t)
+	d.receipt = []string{"KARTE 4111111111111111", "BETRAG 10,00"}
+	p := a.pay("k1", sale(1000))
+	if len(p.Receipt) != 2 || p.Receipt[1] != "BETRAG 10,00" || strings.Contains(p.Receipt[0], "4111111111111111") {
+		t.Fatalf("receipt %q", p.Receipt)
 	}
 }
 

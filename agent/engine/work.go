@@ -22,7 +22,7 @@ const (
 	indexRegister  = "register"  // register id, of payments
 	indexStatus    = "status"    // of payments
 	indexReference = "reference" // hash of the till's reference, of payments
-	indexKey       = "key"       // hash of credential and idempotency key
+	indexKey       = "key"       // hash of the idempotency key
 	indexPayment   = "payment"   // payment id, of operations
 )
 
@@ -167,7 +167,7 @@ func (w *work) put(h *held) error {
 func (h *held) index() map[string]string {
 	if p := h.Payment; p != nil {
 		m := map[string]string{indexKind: kindPayment, indexLane: p.Request.RegisterID, indexRegister: p.Request.RegisterID,
-			indexStatus: string(p.State.Status), indexKey: hashIndex(p.Credential, p.Key)}
+			indexStatus: string(p.State.Status), indexKey: hashIndex(p.Key)}
 		if p.Request.Reference != "" {
 			m[indexReference] = hashIndex(p.Request.Reference)
 		}
@@ -177,7 +177,7 @@ func (h *held) index() map[string]string {
 		return m
 	}
 	o := h.Operation
-	m := map[string]string{indexKind: kindOperation, indexLane: o.RegisterID, indexKey: hashIndex(o.Credential, o.Key)}
+	m := map[string]string{indexKind: kindOperation, indexLane: o.RegisterID, indexKey: hashIndex(o.Key)}
 	if o.PaymentID != "" {
 		m[indexPayment] = o.PaymentID
 	}

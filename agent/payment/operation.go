@@ -126,6 +126,14 @@ func (o *Operation) Move(to State, learn Facts, at time.Time, note string) error
 	return nil
 }
 
+// NoteLate records an approval that came after the reversal was durable. It
+// changes no state.
+func (o *Operation) NoteLate(at time.Time, note string) {
+	o.Facts |= LateApproval
+	o.Updated = at
+	o.Steps = appendStep(o.Steps, Step{At: at, State: o.State, Note: note})
+}
+
 // MoneyMoved says what a till may believe of this operation's own money
 // movement: yes when a refund was given or a capture taken.
 func (o *Operation) MoneyMoved() Moved {
