@@ -32,17 +32,18 @@ func Parse(data []byte, o *Options) (t Tree, err error) {
 func (t *Tree) Read(data []byte, o *Options) error {
 	t.data, t.n, t.more = data, 0, t.more[:0]
 	it := NewIterator(data, o, true)
-	var open [depthLimit + 1]uint16 // last node of each depth
-	depth := -1
+	var open [depthLimit + 1]uint16 // last element of each depth
+	depth := 0
 	for it.Next() {
-		at := it.at
-		for depth >= at {
-			t.node(int(open[depth])).next = uint16(t.n)
+		// Templates that ended get their true end; until then, and for all that
+		// holds nothing, it is the next element.
+		for depth > it.at {
 			depth--
+			t.node(int(open[depth])).next = uint16(t.n)
 		}
-		depth = at
-		open[at] = uint16(t.n)
-		n := node{it.tag, uint16(it.start), uint16(it.value), uint16(it.stop), 0, uint8(at)}
+		depth = it.at
+		open[depth] = uint16(t.n)
+		n := node{it.tag, uint16(it.start), uint16(it.value), uint16(it.stop), uint16(t.n + 1), uint8(depth)}
 		if t.n < len(t.few) {
 			t.few[t.n] = n
 		} else {
@@ -53,7 +54,8 @@ func (t *Tree) Read(data []byte, o *Options) error {
 		}
 		t.n++
 	}
-	for ; depth >= 0; depth-- {
+	for depth > 0 {
+		depth--
 		t.node(int(open[depth])).next = uint16(t.n)
 	}
 	return it.Err()
