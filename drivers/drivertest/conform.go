@@ -57,6 +57,10 @@ type Subject struct {
 	// Opens is how many times the device is opened in the goroutine case; zero
 	// means 200.
 	Opens int
+	// Reopens is set for a driver that closes a line whose state it has lost and
+	// leaves it to the supervisor to open it again. After damage the suite then
+	// takes drivers.ErrUnplugged on a closed transport for an answer.
+	Reopens bool
 	// Skip leaves cases out, by name with the reason, which is logged.
 	Skip map[string]string
 }

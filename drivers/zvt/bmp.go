@@ -74,43 +74,54 @@ func (f Field) GoString() string { return f.String() }
 // Format writes String for every verb.
 func (f Field) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(f.String())) }
 
+// NextField reads the BMP at the start of data and returns what follows it.
+// The value is a slice of data. at is where data stands in the whole, for the
+// text of an error.
+func NextField(data []byte, at int) (f Field, rest []byte, err error) {
+	if len(data) == 0 {
+		return f, nil, fmt.Errorf("%w: no BMP at byte %d", ErrMalformed, at)
+	}
+	id := data[0]
+	n := int(bmpLength[id])
+	head := 1
+	switch {
+	case n == 0:
+		return f, nil, fmt.Errorf("%w: unknown BMP %02X at byte %d", ErrMalformed, id, at)
+	case n == ber:
+		size, used, err := parseLength(data[1:])
+		if err != nil {
+			return f, nil, fmt.Errorf("%w: length of BMP %02X at byte %d", ErrMalformed, id, at)
+		}
+		n, head = size, 1+used
+	case n < 0:
+		count := -n
+		if len(data) < 1+count {
+			return f, nil, fmt.Errorf("%w: BMP %02X at byte %d ends in its length", ErrMalformed, id, at)
+		}
+		n, head = 0, 1+count
+		for _, b := range data[1:head] {
+			if b < 0xF0 || b > 0xF9 {
+				return f, nil, fmt.Errorf("%w: length digit of BMP %02X at byte %d", ErrMalformed, id, at)
+			}
+			n = n*10 + int(b&0x0F)
+		}
+	}
+	if len(data)-head < n {
+		return f, nil, fmt.Errorf("%w: BMP %02X at byte %d is longer than the data", ErrMalformed, id, at)
+	}
+	return Field{id, data[head : head+n : head+n]}, data[head+n:], nil
+}
+
 // ParseFields reads BMPs to the end of data, in order, duplicates kept. Values
 // are slices of data. What was read before an error is returned with it.
 func ParseFields(data []byte) ([]Field, error) {
 	fields := make([]Field, 0, 16)
-	for at := 0; at < len(data); {
-		id := data[at]
-		start := at
-		at++
-		n := int(bmpLength[id])
-		switch {
-		case n == 0:
-			return fields, fmt.Errorf("%w: unknown BMP %02X at byte %d", ErrMalformed, id, start)
-		case n == ber:
-			size, used, err := parseLength(data[at:])
-			if err != nil {
-				return fields, fmt.Errorf("%w: length of BMP %02X at byte %d", ErrMalformed, id, start)
-			}
-			n, at = size, at+used
-		case n < 0:
-			digits := -n
-			if len(data)-at < digits {
-				return fields, fmt.Errorf("%w: BMP %02X at byte %d ends in its length", ErrMalformed, id, start)
-			}
-			n = 0
-			for _, b := range data[at : at+digits] {
-				if b < 0xF0 || b > 0xF9 {
-					return fields, fmt.Errorf("%w: length digit of BMP %02X at byte %d", ErrMalformed, id, start)
-				}
-				n = n*10 + int(b&0x0F)
-			}
-			at += digits
+	for rest := data; len(rest) > 0; {
+		f, r, err := NextField(rest, len(data)-len(rest))
+		if err != nil {
+			return fields, err
 		}
-		if len(data)-at < n {
-			return fields, fmt.Errorf("%w: BMP %02X at byte %d is longer than the data", ErrMalformed, id, start)
-		}
-		fields = append(fields, Field{id, data[at : at+n : at+n]})
-		at += n
+		fields, rest = append(fields, f), r
 	}
 	return fields, nil
 }
@@ -118,30 +129,33 @@ func ParseFields(data []byte) ([]Field, error) {
 // AppendField appends a BMP. A value that the id cannot hold is an error.
 func AppendField(dst []byte, id byte, value []byte) ([]byte, error) {
 	n := int(bmpLength[id])
-	bad := fmt.Errorf("%w: BMP %02X cannot hold %d bytes", ErrMalformed, id, len(value))
 	dst = append(dst, id)
 	switch {
 	case n == 0:
 		return nil, fmt.Errorf("%w: unknown BMP %02X", ErrMalformed, id)
 	case n == ber:
 		if len(value) > 0xFFFF {
-			return nil, bad
+			return nil, cannotHold(id, len(value))
 		}
 		dst = appendLength(dst, len(value))
 	case n == llvar:
 		if len(value) > 99 {
-			return nil, bad
+			return nil, cannotHold(id, len(value))
 		}
 		dst = append(dst, 0xF0|byte(len(value)/10), 0xF0|byte(len(value)%10))
 	case n == lllvar:
 		if len(value) > 999 {
-			return nil, bad
+			return nil, cannotHold(id, len(value))
 		}
 		dst = append(dst, 0xF0|byte(len(value)/100), 0xF0|byte(len(value)/10%10), 0xF0|byte(len(value)%10))
 	case n != len(value):
-		return nil, bad
+		return nil, cannotHold(id, len(value))
 	}
 	return append(dst, value...), nil
+}
+
+func cannotHold(id byte, n int) error {
+	return fmt.Errorf("%w: BMP %02X cannot hold %d bytes", ErrMalformed, id, n)
 }
 
 // fieldOf returns the value of the first BMP with an id.
@@ -158,7 +172,9 @@ func fieldOf(fields []Field, id byte) ([]byte, bool) {
 // when v is negative or does not fit.
 func AppendBCD(dst []byte, v int64, bytes int) ([]byte, error) {
 	at := len(dst)
-	dst = append(dst, make([]byte, bytes)...)
+	for range bytes {
+		dst = append(dst, 0)
+	}
 	rest := v
 	for i := bytes - 1; i >= 0; i-- {
 		dst[at+i] = byte(rest%10) | byte(rest/10%10)<<4
@@ -188,13 +204,16 @@ func BCD(b []byte) (int64, error) {
 
 // digits returns BCD bytes as text with leading zeros, or "" when a nibble is
 // no digit.
-func digits(b []byte) string {
-	out := make([]byte, 0, 2*len(b))
+func digits(b []byte) string { return string(appendDigits(nil, b)) }
+
+// appendDigits appends what digits returns.
+func appendDigits(dst, b []byte) []byte {
+	at := len(dst)
 	for _, x := range b {
 		if x>>4 > 9 || x&0x0F > 9 {
-			return ""
+			return dst[:at]
 		}
-		out = append(out, '0'+x>>4, '0'+x&0x0F)
+		dst = append(dst, '0'+x>>4, '0'+x&0x0F)
 	}
-	return string(out)
+	return dst
 }

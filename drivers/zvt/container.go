@@ -50,26 +50,35 @@ func (e Element) constructed() bool {
 	return t&0x20 != 0
 }
 
-// ParseContainer reads the data objects of a container, outermost level.
-// Tags have one to three bytes; lengths are 00 to 7F, 81 LL or 82 HH LL.
+// NextElement reads the data object at the start of data and returns what
+// follows it. Tags have one to three bytes; lengths are 00 to 7F, 81 LL or
+// 82 HH LL.
+func NextElement(data []byte, at int) (e Element, rest []byte, err error) {
+	tag, used, err := parseTag(data)
+	if err != nil {
+		return e, nil, fmt.Errorf("%w: tag at byte %d of the container", ErrMalformed, at)
+	}
+	n, more, err := parseLength(data[used:])
+	if err != nil {
+		return e, nil, fmt.Errorf("%w: length at byte %d of the container", ErrMalformed, at+used)
+	}
+	used += more
+	if n > len(data)-used {
+		return e, nil, fmt.Errorf("%w: tag %X is longer than the container", ErrMalformed, tag)
+	}
+	return Element{tag, data[used : used+n : used+n]}, data[used+n:], nil
+}
+
+// ParseContainer reads the data objects of a container, outermost level. What
+// was read before an error is returned with it.
 func ParseContainer(data []byte) ([]Element, error) {
 	var out []Element
-	for at := 0; at < len(data); {
-		tag, used, err := parseTag(data[at:])
+	for rest := data; len(rest) > 0; {
+		e, r, err := NextElement(rest, len(data)-len(rest))
 		if err != nil {
-			return out, fmt.Errorf("%w: tag at byte %d of the container", ErrMalformed, at)
+			return out, err
 		}
-		at += used
-		n, used, err := parseLength(data[at:])
-		if err != nil {
-			return out, fmt.Errorf("%w: length at byte %d of the container", ErrMalformed, at)
-		}
-		at += used
-		if n > len(data)-at {
-			return out, fmt.Errorf("%w: tag %X is longer than the container", ErrMalformed, tag)
-		}
-		out = append(out, Element{tag, data[at : at+n : at+n]})
-		at += n
+		out, rest = append(out, e), r
 	}
 	return out, nil
 }
@@ -94,8 +103,11 @@ func find(data []byte, tag uint32, depth int) ([]byte, bool) {
 	if depth > maxContainerDepth {
 		return nil, false
 	}
-	elements, _ := ParseContainer(data)
-	for _, e := range elements {
+	for at := 0; len(data) > 0; {
+		e, rest, err := NextElement(data, at)
+		if err != nil {
+			return nil, false
+		}
 		if e.Tag == tag {
 			return e.Value, true
 		}
@@ -104,6 +116,7 @@ func find(data []byte, tag uint32, depth int) ([]byte, bool) {
 				return v, true
 			}
 		}
+		at, data = at+len(data)-len(rest), rest
 	}
 	return nil, false
 }

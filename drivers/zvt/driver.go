@@ -55,6 +55,11 @@ type settings struct {
 	baud     int
 }
 
+func (s settings) currencyNumber() int {
+	n, _ := BCD(s.currency)
+	return int(n)
+}
+
 var sixDigits = regexp.MustCompile(`^\d{6}$`)
 
 func parseSettings(params map[string]string) (settings, error) {
@@ -101,10 +106,11 @@ type device struct {
 	link *link
 	info Completion // of the registration
 
-	doubt  bool // the last operation's outcome is unknown
-	broken error
+	doubt bool // the last operation's outcome is unknown
+	owed  int  // replies to aborts of ours that have not come
 
 	mu     sync.Mutex
+	broken error              // why the line was given up
 	wake   context.CancelFunc // of the wait of a running operation
 	abort  bool               // an abort was asked for
 	inside bool               // an operation runs
@@ -151,13 +157,27 @@ func (d *device) register(ctx context.Context) error {
 		config |= configPaymentReceipts | configAdminReceipts | configPrintLines
 	}
 	data := append(append(append([]byte{}, d.set.password...), config), d.set.currency...)
-	// A container makes the terminal use them; the charset is only a wish.
-	data = append(data, bmpServiceByte, 0x00, bmpContainer, 0x03, tagPrintWidth, 0x01, 0x28)
+	// A container makes the terminal use containers. It may send whole blocks
+	// of print lines.
+	wishes := AppendElement(nil, tagPrintWidth, []byte{40})
+	if d.set.ecr {
+		wishes = AppendElement(wishes, tagCommands, AppendElement(nil, tagCommand, []byte{byte(CmdPrintBlock >> 8), byte(CmdPrintBlock & 0xFF)}))
+	}
+	data, err := AppendField(append(data, bmpServiceByte, 0x00), bmpContainer, wishes)
+	if err != nil {
+		return err
+	}
 	e := d.run(ctx, exchange{cmd: CmdRegistration, data: data})
 	if err := e.failed("06 00", d.port.Path); err != nil {
 		return err
 	}
 	c, err := ParseCompletion(e.completion, false)
+	if err == nil && !c.HasStatus && c.TerminalID == "" && c.Currency == 0 {
+		err = fmt.Errorf("%w: an end without status byte and terminal id", ErrMalformed)
+	}
+	if err == nil && c.Currency != 0 && c.Currency != d.set.currencyNumber() {
+		err = fmt.Errorf("the terminal counts in currency %03d, not %03d: set the device's parameter currency", c.Currency, d.set.currencyNumber())
+	}
 	if err != nil {
 		return &drivers.DeviceError{Op: "06 00", Device: d.port.Path, Err: err}
 	}
@@ -228,10 +248,22 @@ func (d *device) Display(ctx context.Context, text string) error {
 // Close releases the port. A running operation returns.
 func (d *device) Close() error { return d.link.t.Close() }
 
-// giveUp gives the line up: what comes on it later cannot be told apart.
+// giveUp gives the line up: what comes on it later cannot be told apart. The
+// supervisor opens it again.
 func (d *device) giveUp(err error) {
-	if d.broken == nil {
+	d.mu.Lock()
+	first := d.broken == nil
+	if first {
 		d.broken = err
+	}
+	d.mu.Unlock()
+	if first {
 		_ = d.link.t.Close()
 	}
+}
+
+func (d *device) gone() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.broken
 }

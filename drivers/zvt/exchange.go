@@ -40,17 +40,20 @@ type ended struct {
 type ending int
 
 const (
-	notSent   ending = iota // no byte left us
+	notSent   ending = iota // no byte of the command left us
 	refused                 // negative reply: the terminal did not begin
 	completed               // 06 0F
 	aborted                 // 06 1E
-	lost                    // the terminal has the command, and no end is known
+	lost                    // the terminal may have the command, and no end is known
 )
 
 // failed turns an exchange without money into an error.
 func (e ended) failed(op, device string) error {
 	switch e.how {
 	case completed:
+		if e.err != nil {
+			return &drivers.DeviceError{Op: op, Device: device, Err: e.err}
+		}
 		return nil
 	case refused, aborted:
 		return &drivers.DeviceError{Op: op, Device: device, Raw: fmt.Sprintf("%02X", e.code), Err: errors.New(ResultText(e.code))}
@@ -65,52 +68,85 @@ func (e ended) failed(op, device string) error {
 // run performs an exchange. The line is given up when its state is no longer
 // known.
 func (d *device) run(ctx context.Context, x exchange) (e ended) {
-	if d.broken != nil {
-		return ended{how: notSent, err: d.broken}
+	if err := d.gone(); err != nil {
+		return ended{how: notSent, err: err}
 	}
 	if err := ctx.Err(); err != nil {
 		return ended{how: notSent, err: err}
 	}
-	d.begin()
+	if !d.begin() {
+		return ended{how: notSent, err: drivers.ErrBusy}
+	}
 	defer d.finish()
 	defer func() {
-		if e.how == lost {
+		switch {
+		case e.how == lost:
 			d.giveUp(fmt.Errorf("%w: the line was closed after a lost answer", drivers.ErrUnplugged))
+		case e.err != nil: // the end is known, the line is not fit for a next command
+			d.giveUp(fmt.Errorf("%w: the line was closed after an error", drivers.ErrUnplugged))
 		}
 	}()
-	left, err := d.link.send(ctx, Append(nil, x.cmd, x.data), x.money)
+	if err := d.link.drain(ctx); err != nil {
+		return ended{how: notSent, err: err}
+	}
+	acked, err := d.link.send(ctx, Append(nil, x.cmd, x.data), x.money)
 	if err != nil {
-		if !left {
-			return ended{how: notSent, err: err}
-		}
 		return ended{how: lost, err: err}
 	}
 	reply, err := d.reply(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return ended{how: lost, err: err}
-	}
-	if !reply.Command.Positive() {
-		return ended{how: refused, code: byte(reply.Command)}
+	case reply.Command.Positive():
+	case !acked:
+		// Nobody acknowledged our command: this refusal may be an older one.
+		return ended{how: lost, err: errOutOfTurn}
+	default:
+		return ended{how: refused, code: reply.errorID()}
 	}
 	if x.short {
 		return ended{how: completed}
 	}
-	return d.follow(ctx, x)
+	e = d.follow(ctx, x)
+	if e.how != lost && e.err == nil && d.owed > 0 {
+		// The reply to an abort of ours is still to come: left on the line it
+		// would be taken for the reply to the next command.
+		if _, err := d.reply(ctx); err != nil {
+			e.err = err
+		}
+	}
+	return e
 }
 
 // reply waits for the answer to a command. Anything else that comes first
-// belongs to an earlier operation: it must not be taken for this one's.
+// belongs to an earlier operation: it must not be taken for this one's. An end
+// that is told again means that the terminal did not get our answer, and
+// without it takes no command.
 func (d *device) reply(ctx context.Context) (APDU, error) {
 	ctx, cancel := context.WithTimeout(ctx, timerT3)
 	defer cancel()
-	a, err := d.link.receive(ctx)
-	if err != nil {
-		return APDU{}, err
+	for {
+		a, err := d.link.receive(ctx)
+		switch {
+		case err != nil:
+			return APDU{}, err
+		case a.Command.IsReply():
+			return a, nil
+		case a.Command != CmdCompletion && a.Command != CmdAborted:
+			return APDU{}, fmt.Errorf("%w: %s where a reply was due", errOutOfTurn, a.Command)
+		}
+		if err := d.answer(ctx, ReplyPositive); err != nil {
+			return APDU{}, err
+		}
 	}
-	if !a.Command.IsReply() {
-		return APDU{}, fmt.Errorf("%w: %s where a reply was due", errOutOfTurn, a.Command)
+}
+
+// errorID is the error id of a negative reply. 84 1E carries it in its data.
+func (a APDU) errorID() byte {
+	if a.Command == Negative(0x1E) && len(a.Data) > 0 {
+		return a.Data[0]
 	}
-	return a, nil
+	return byte(a.Command)
 }
 
 // follow answers the terminal while it is master.
@@ -133,7 +169,7 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 			}
 			deadline = time.Now().Add(limit)
 			if len(a.Data) > 0 && x.progress != nil {
-				x.progress(i.Words())
+				x.progress(safe(i.Words()))
 			}
 		case CmdStatusInformation:
 			deadline = time.Now().Add(limit)
@@ -167,8 +203,9 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 			e.err = d.answer(ctx, ReplyPositive)
 			return e
 		default:
-			if a.Command.IsReply() {
-				continue // to an abort of ours, or doubled by the line
+			if a.Command.IsReply() { // to an abort of ours, or doubled by the line
+				d.owed = max(0, d.owed-1)
+				continue
 			}
 			answer = Negative(0x83)
 		}
@@ -192,10 +229,11 @@ func (d *device) next(ctx context.Context, deadline time.Time) (APDU, error) {
 	for {
 		wait, wake := context.WithCancel(ctx)
 		if d.arm(wake) {
-			if _, err := d.link.send(ctx, Append(nil, CmdAbort, nil), true); err != nil {
+			if _, err := d.link.send(ctx, Append(nil, CmdAbort, nil), false); err != nil {
 				wake()
 				return APDU{}, err
 			}
+			d.owed++
 		}
 		a, err := d.link.receive(wait)
 		woken := wait.Err() != nil && ctx.Err() == nil
@@ -217,10 +255,15 @@ func (d *device) arm(wake context.CancelFunc) bool {
 	return due
 }
 
-func (d *device) begin() {
+// begin takes the terminal for one exchange; false means that another has it.
+func (d *device) begin() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.inside, d.abort, d.wake = true, false, nil
+	if d.inside {
+		return false
+	}
+	d.inside, d.abort, d.wake, d.owed = true, false, nil, 0
+	return true
 }
 
 func (d *device) finish() {

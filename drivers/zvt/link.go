@@ -36,6 +36,7 @@ type link struct {
 	asm    Reassembler
 	queue  [][]byte // whole APDUs that came while an ACK was waited for
 	rest   []byte   // read and not decoded yet
+	out    []byte   // the frame under way
 	buf    [4096]byte
 	naks   int
 }
@@ -59,51 +60,114 @@ func (l *link) write(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// send sends one APDU. left reports whether a byte of it may have reached the
-// terminal. A command that moves money is not sent again when no ACK comes:
-// the terminal may have it, and would carry it out twice. A NAK says that it
-// has not.
-func (l *link) send(ctx context.Context, apdu []byte, money bool) (left bool, err error) {
+// send sends one APDU. acked is false when something else came instead of the
+// ACK: the frame was probably read, and what came may be older than it. A
+// command that moves money is not sent again when no ACK comes: the terminal
+// may have it, and would carry it out twice. A NAK says that it has not.
+func (l *link) send(ctx context.Context, apdu []byte, money bool) (acked bool, err error) {
 	if !l.serial {
 		return true, l.write(ctx, apdu)
 	}
-	wire := frame.AppendDLE(nil, apdu)
+	l.out = frame.AppendDLE(l.out[:0], apdu)
+	l.naks = 0
 	for range sends {
-		if err := l.write(ctx, wire); err != nil {
-			return true, err
+		if err := l.write(ctx, l.out); err != nil {
+			return false, err
 		}
 		switch answer, err := l.acknowledged(ctx); {
-		case err == nil && answer:
-			return true, nil
-		case err == nil: // NAK
+		case err == nil && answer != refusedFrame:
+			return answer == readFrame, nil
+		case err == nil:
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !money:
 		default:
-			return true, err
+			return false, err
 		}
 	}
-	return true, errNotAcknowledged
+	return false, errNotAcknowledged
 }
 
-// acknowledged waits T2 for ACK (true) or NAK (false). An APDU that comes
-// instead shows that the frame was read: only its ACK was lost.
-func (l *link) acknowledged(ctx context.Context) (bool, error) {
+// How the terminal took a frame.
+type taken int
+
+const (
+	readFrame    taken = iota // ACK
+	refusedFrame              // NAK
+	spokeInstead              // an APDU came
+)
+
+// acknowledged waits T2 for ACK or NAK.
+func (l *link) acknowledged(ctx context.Context) (taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, timerT2)
 	defer cancel()
 	for {
 		ev, err := l.event(ctx)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		switch ev {
 		case frame.ACK:
-			return true, nil
+			return readFrame, nil
 		case frame.NAK:
-			return false, nil
+			return refusedFrame, nil
 		case frame.Message:
 			l.queue = append(l.queue, bytes.Clone(l.dec.Payload()))
-			return true, l.write(ctx, []byte{frame.ByteACK})
+			return spokeInstead, l.write(ctx, []byte{frame.ByteACK})
 		}
 	}
+}
+
+// lull is how long a line has to be silent before a command of ours: what
+// comes without having been asked for is older than the command.
+const lull = 5 * time.Millisecond
+
+// drain throws away what came before a command of ours. Frames are
+// acknowledged, so that the terminal does not repeat them.
+func (l *link) drain(ctx context.Context) error {
+	l.queue = nil
+	for range 64 {
+		if l.serial {
+			for len(l.rest) > 0 {
+				n, ev, err := l.dec.Feed(l.rest)
+				l.rest = l.rest[n:]
+				if err != nil {
+					l.dec.Reset()
+				}
+				if ev == frame.Message {
+					if err := l.write(ctx, []byte{frame.ByteACK}); err != nil {
+						return err
+					}
+				}
+			}
+		} else {
+			for {
+				if _, ok := l.asm.Next(); !ok {
+					break
+				}
+			}
+		}
+		wait := lull
+		if l.serial && l.dec.Partial() {
+			wait = timerT1
+		}
+		short, cancel := context.WithTimeout(ctx, wait)
+		n, err := l.t.Read(short, l.buf[:])
+		cancel()
+		switch {
+		case err == nil && l.serial:
+			l.rest = l.buf[:n]
+		case err == nil:
+			l.asm.Feed(l.buf[:n])
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+			l.dec.Reset()
+			if !l.serial && l.asm.Partial() {
+				return errOutOfTurn
+			}
+			return nil
+		default:
+			return err
+		}
+	}
+	return errOutOfTurn // it never falls silent
 }
 
 // receive returns the next APDU. Its data are valid until the next call.

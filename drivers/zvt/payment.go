@@ -2,6 +2,7 @@ package zvt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,11 +31,12 @@ func (d *device) Perform(ctx context.Context, r drivers.TerminalRequest) (driver
 	}
 	var said *drivers.TerminalAnswer
 	var first []byte
+	answered := byte(0)
 	e := d.run(ctx, exchange{cmd: cmd, data: data, money: true, progress: r.Progress,
 		status: func(data []byte) (byte, error) {
 			if said != nil {
 				if bytes.Equal(first, data) {
-					return 0, nil // repeated by the line
+					return answered, nil // repeated by the line: the same answer
 				}
 				said.Result = drivers.Unknown
 				return 0, errContradiction
@@ -46,7 +48,8 @@ func (d *device) Perform(ctx context.Context, r drivers.TerminalRequest) (driver
 			a := answerOf(s, r)
 			first, said = bytes.Clone(data), &a
 			if a.Result == drivers.Unknown {
-				return 0x66, nil // not what was asked for: the terminal shall reverse
+				answered = 0x66 // not what was asked for: the terminal shall reverse
+				return answered, nil
 			}
 			if r.Persist != nil {
 				if err := r.Persist(ctx, a); err != nil {
@@ -76,11 +79,11 @@ func (d *device) conclude(e ended, said *drivers.TerminalAnswer, r drivers.Termi
 		return a, nil
 	case said == nil && e.how == aborted && e.code != 0:
 		a.Result, a.Raw, a.Text = declinedOr(e.code), fmt.Sprintf("%02X", e.code), ResultText(e.code)
-		return a, nil
+		return a, e.err
 	case said != nil && a.Result == drivers.Approved && e.how == completed:
-		return a, nil
+		return a, e.err // an error after the end does not undo a payment
 	case said != nil && (a.Result == drivers.Declined || a.Result == drivers.Cancelled) && (e.how == completed || e.how == aborted):
-		return a, nil
+		return a, e.err
 	}
 	// Lost, approved and then aborted, completed without a result, or a result
 	// for something else: only the terminal's own record can say.
@@ -297,15 +300,29 @@ func redact(lines []string) []string {
 	return out
 }
 
-// Settle does an end of day (06 50).
+// Settle does an end of day (06 50). Approved means that the terminal told the
+// result 00 and the end.
 func (d *device) Settle(ctx context.Context) (drivers.Settlement, error) {
 	out := drivers.Settlement{Result: drivers.NotStarted, Time: time.Now()}
 	if d.doubt {
 		return out, ErrRecoverFirst
 	}
+	var first []byte
+	var said Status
 	e := d.run(ctx, exchange{cmd: CmdEndOfDay, data: d.set.password, money: true,
 		status: func(data []byte) (byte, error) {
+			if first != nil {
+				if bytes.Equal(first, data) {
+					return 0, nil
+				}
+				said.HasResult = false
+				return 0, errContradiction
+			}
 			s, err := ParseStatus(data, d.info.charset())
+			if err != nil || !s.HasResult {
+				return 0, fmt.Errorf("zvt: the end of day cannot be read: %w", errors.Join(err, ErrMalformed))
+			}
+			totals, err := parseTotals(s.Totals)
 			if err != nil {
 				return 0, err
 			}
@@ -313,27 +330,31 @@ func (d *device) Settle(ctx context.Context) (drivers.Settlement, error) {
 			if s.HasAmount {
 				out.Totals = append(out.Totals, drivers.SettlementTotal{Brand: "all", Amount: s.Amount})
 			}
-			totals, err := parseTotals(s.Totals)
-			if err != nil {
-				return 0, err
-			}
 			out.Totals = append(out.Totals, totals...)
+			first, said = bytes.Clone(data), s
 			return 0, nil
 		}})
 	out.Lines = redact(e.prints)
 	out.Raw = fmt.Sprintf("%02X", e.code)
-	switch e.how {
-	case notSent:
+	failed := func(code byte) (drivers.Settlement, error) {
+		out.Result, out.Raw = drivers.Declined, fmt.Sprintf("%02X", code)
+		return out, &drivers.DeviceError{Op: "06 50", Device: d.port.Path, Raw: out.Raw, Err: errors.New(ResultText(code))}
+	}
+	switch {
+	case e.how == notSent:
 		return out, e.err
-	case completed:
+	case said.HasResult && said.Result != 0 && e.how != lost:
+		return failed(said.Result)
+	case e.how == refused, e.how == aborted:
+		return failed(e.code)
+	case e.how == completed && said.HasResult:
 		out.Result = drivers.Approved
-		return out, nil
-	case refused, aborted:
-		out.Result = drivers.Declined
-		return out, &drivers.DeviceError{Op: "06 50", Device: d.port.Path, Raw: out.Raw, Err: errors.New(ResultText(e.code))}
+		return out, e.failed("06 50", d.port.Path)
+	case e.how == completed && e.err == nil:
+		e.err = errors.New("the terminal ended the end of day without its result: see its own receipt")
 	}
 	out.Result = drivers.Unknown
-	return out, e.failed("06 50", d.port.Path)
+	return out, &drivers.DeviceError{Op: "06 50", Device: d.port.Path, Err: cmp.Or(e.err, errOutOfTurn)}
 }
 
 // parseTotals reads BMP 60: receipt numbers of first and last payment, then

@@ -43,91 +43,190 @@ type Status struct {
 }
 
 // ParseStatus reads the data of 04 0F. An error means that the data could not
-// be read to their end; what stands before is in the Status, and a caller that
-// decides about money treats the result as unknown.
+// be read to their end, or contradict themselves; what stands before is in the
+// Status, and a caller that decides about money treats the result as unknown.
 func ParseStatus(data []byte, c Charset) (Status, error) {
-	fields, err := ParseFields(data)
+	var room [256]byte
+	var refs [maxTexts]textRef
 	s := Status{}
-	for _, f := range fields {
-		if e := s.take(f, c); e != nil && err == nil {
-			err = e
+	t := texts{buf: room[:0], refs: refs[:0]}
+	var err error
+	for rest := data; len(rest) > 0; {
+		f, r, e := NextField(rest, len(data)-len(rest))
+		if e != nil {
+			if err == nil {
+				err = e
+			}
+			break
 		}
+		var e2 error
+		if t, e2 = s.take(f, c, t); e2 != nil && err == nil {
+			err = e2
+		}
+		rest = r
 	}
+	s.settle(t)
 	return s, err
 }
 
-func (s *Status) take(f Field, c Charset) error {
-	v := f.Value
-	number := func() (int64, error) {
-		n, err := BCD(v)
-		if err != nil {
-			return 0, fmt.Errorf("%w in BMP %02X", err, f.ID)
+// textField names a text of a Status.
+type textField byte
+
+const (
+	textTrace textField = iota
+	textLongTrace
+	textOrigTrace
+	textReceipt
+	textTurnover
+	textTerminalID
+	textVUNumber
+	textDate
+	textTime
+	textFirst6
+	textLast4
+	textCardName
+	textAuthCode
+	textText
+	textAID
+	textErrorText
+	textErrorCode
+	textLastReceipt
+	maxTexts
+)
+
+// texts collects the texts of a status in one buffer, so that all of them cost
+// one allocation.
+type texts struct {
+	buf  []byte
+	refs []textRef
+}
+
+type textRef struct {
+	field    textField
+	from, to int
+}
+
+// keep ends a text that was appended to buf from a place on.
+func (t texts) keep(f textField, from int, buf []byte) texts {
+	t.buf = buf
+	if len(t.refs) < cap(t.refs) {
+		t.refs = append(t.refs, textRef{f, from, len(buf)})
+	}
+	return t
+}
+
+// settle hands the texts out.
+func (s *Status) settle(t texts) {
+	all := string(t.buf)
+	long := ""
+	for _, r := range t.refs {
+		v := all[r.from:r.to]
+		switch r.field {
+		case textTrace:
+			s.Trace = v
+		case textLongTrace:
+			long = v
+		case textOrigTrace:
+			s.OrigTrace = v
+		case textReceipt:
+			s.Receipt = v
+		case textTurnover:
+			s.Turnover = v
+		case textTerminalID:
+			s.TerminalID = v
+		case textVUNumber:
+			s.VUNumber = strings.TrimSpace(v)
+		case textDate:
+			s.Date = v
+		case textTime:
+			s.Time = v
+		case textFirst6:
+			s.First6 = v
+		case textLast4:
+			s.Last4 = v
+		case textCardName:
+			s.CardName = strings.TrimSpace(v)
+		case textAuthCode:
+			s.AuthCode = strings.TrimSpace(v)
+		case textText:
+			s.Text = strings.TrimSpace(v)
+		case textAID:
+			s.AID = v
+		case textErrorText:
+			s.ErrorText = strings.TrimSpace(v)
+		case textErrorCode:
+			s.ErrorCode = v
+		case textLastReceipt:
+			s.LastReceipt = v
 		}
-		return n, nil
+	}
+	if strings.Trim(s.Trace, "0") == "" && long != "" {
+		s.Trace = long
+	}
+}
+
+// digitFields are the BMPs whose digits are a text.
+var digitFields = [256]textField{bmpTrace: textTrace + 1, bmpOrigTrace: textOrigTrace + 1, bmpReceipt: textReceipt + 1,
+	bmpTurnover: textTurnover + 1, bmpTerminalID: textTerminalID + 1, bmpDate: textDate + 1, bmpTime: textTime + 1}
+
+func (s *Status) take(f Field, c Charset, t texts) (texts, error) {
+	v, from := f.Value, len(t.buf)
+	if d := digitFields[f.ID]; d != 0 {
+		return t.keep(d-1, from, appendDigits(t.buf, v)), nil
 	}
 	switch f.ID {
 	case bmpResult:
 		if s.HasResult && s.Result != v[0] {
-			return fmt.Errorf("%w: two results", ErrMalformed)
+			return t, fmt.Errorf("%w: two results", ErrMalformed)
 		}
 		s.Result, s.HasResult = v[0], true
 	case bmpAmount:
-		n, err := number()
+		n, err := BCD(v)
 		if err != nil {
-			return err
+			return t, fmt.Errorf("%w in BMP %02X", err, f.ID)
 		}
 		if s.HasAmount && s.Amount != n {
-			return fmt.Errorf("%w: two amounts", ErrMalformed)
+			return t, fmt.Errorf("%w: two amounts", ErrMalformed)
 		}
 		s.Amount, s.HasAmount = n, true
 	case bmpCurrency:
-		n, err := number()
+		n, err := BCD(v)
 		if err != nil {
-			return err
+			return t, fmt.Errorf("%w in BMP %02X", err, f.ID)
 		}
 		if s.Currency != 0 && s.Currency != int(n) {
-			return fmt.Errorf("%w: two currencies", ErrMalformed)
+			return t, fmt.Errorf("%w: two currencies", ErrMalformed)
 		}
 		s.Currency = int(n)
-	case bmpTrace:
-		s.Trace = digits(v)
-	case bmpOrigTrace:
-		s.OrigTrace = digits(v)
-	case bmpReceipt:
-		s.Receipt = digits(v)
-	case bmpTurnover:
-		s.Turnover = digits(v)
-	case bmpTerminalID:
-		s.TerminalID = digits(v)
 	case bmpVUNumber:
-		s.VUNumber = strings.TrimSpace(c.Text(v))
-	case bmpDate:
-		s.Date = digits(v)
-	case bmpTime:
-		s.Time = digits(v)
+		return t.keep(textVUNumber, from, c.appendText(t.buf, v)), nil
 	case bmpPAN:
-		s.First6, s.Last4 = visible(v)
+		return t.pan(v), nil
 	case bmpCardType:
 		s.CardType = v[0]
 	case bmpCardName:
-		s.CardName = strings.TrimSpace(c.Text(v))
+		return t.keep(textCardName, from, c.appendText(t.buf, v)), nil
 	case bmpAID:
-		s.AuthCode = strings.TrimSpace(strings.Trim(printable(v), "\x00"))
+		return t.keep(textAuthCode, from, appendPrintable(t.buf, v)), nil
 	case bmpText:
-		s.Text = strings.TrimSpace(c.Text(v))
+		return t.keep(textText, from, c.appendText(t.buf, v)), nil
 	case bmpPaymentType:
 		s.PaymentType = v[0]
 	case bmpTotals:
 		s.Totals = bytes.Clone(v)
 	case bmpContainer:
-		return s.container(v, c)
+		return s.container(v, c, t)
 	}
-	return nil
+	return t, nil
 }
 
-func (s *Status) container(v []byte, c Charset) error {
-	if _, err := ParseContainer(v); err != nil {
-		return err
+func (s *Status) container(v []byte, c Charset, t texts) (texts, error) {
+	for at, rest := 0, v; len(rest) > 0; {
+		_, r, err := NextElement(rest, at)
+		if err != nil {
+			return t, err
+		}
+		at, rest = at+len(rest)-len(r), r
 	}
 	if b, ok := Find(v, tagCVM); ok && len(b) == 1 {
 		s.CVM, s.HasCVM = b[0], true
@@ -136,59 +235,72 @@ func (s *Status) container(v []byte, c Charset) error {
 		s.Technology, s.HasTech = b[0], true
 	}
 	if b, ok := Find(v, tagAID); ok {
-		s.AID = fmt.Sprintf("%X", b)
+		t = t.keep(textAID, len(t.buf), appendHex(t.buf, b))
 	}
 	if b, ok := Find(v, tagErrorText); ok {
-		s.ErrorText = strings.TrimSpace(c.Text(b))
+		t = t.keep(textErrorText, len(t.buf), c.appendText(t.buf, b))
 	}
 	if b, ok := Find(v, tagErrorCode); ok {
-		s.ErrorCode = fmt.Sprintf("%X", b)
+		t = t.keep(textErrorCode, len(t.buf), appendHex(t.buf, b))
 	}
 	if b, ok := Find(v, tagLastReceipt); ok {
-		s.LastReceipt = digits(b)
+		t = t.keep(textLastReceipt, len(t.buf), appendDigits(t.buf, b))
 	}
-	if b, ok := Find(v, tagLongTrace); ok && strings.Trim(s.Trace, "0") == "" {
-		s.Trace = digits(b)
+	if b, ok := Find(v, tagLongTrace); ok {
+		t = t.keep(textLongTrace, len(t.buf), appendDigits(t.buf, b))
 	}
-	return nil
+	return t, nil
 }
 
-// visible returns first six and last four digits of BMP 22. E nibbles stand
-// for digits that the terminal masked. A PAN shorter than 12 digits shows
-// nothing.
-func visible(v []byte) (first6, last4 string) {
-	var pan []byte
+// pan keeps first six and last four digits of BMP 22. E nibbles stand for
+// digits that the terminal masked. A PAN shorter than 12 digits, or longer than
+// 19, shows nothing.
+func (t texts) pan(v []byte) texts {
+	var pan [20]byte
+	n := 0
 	for _, x := range v {
-		for _, n := range []byte{x >> 4, x & 0x0F} {
-			switch {
-			case n <= 9:
-				pan = append(pan, '0'+n)
-			case n == 0x0E:
-				pan = append(pan, '*')
+		for _, d := range [2]byte{x >> 4, x & 0x0F} {
+			if d == 0x0F {
+				continue
+			}
+			if n == len(pan) {
+				return t
+			}
+			pan[n] = '0' + d
+			if n++; d > 9 {
+				pan[n-1] = '*'
 			}
 		}
 	}
-	if len(pan) < 12 {
-		return "", ""
+	if n < 12 || n > 19 {
+		return t
 	}
-	first6, last4 = string(pan[:6]), string(pan[len(pan)-4:])
-	if strings.Contains(first6, "*") {
-		first6 = ""
-	}
-	if strings.Contains(last4, "*") {
-		last4 = ""
-	}
-	return first6, last4
-}
-
-func printable(v []byte) string {
-	out := make([]byte, 0, len(v))
-	for _, b := range v {
-		if b >= 0x20 && b < 0x7F {
-			out = append(out, b)
+	for _, p := range []struct {
+		field    textField
+		from, to int
+	}{{textFirst6, 0, 6}, {textLast4, n - 4, n}} {
+		if part := pan[p.from:p.to]; bytes.IndexByte(part, '*') < 0 {
+			t = t.keep(p.field, len(t.buf), append(t.buf, part...))
 		}
 	}
-	return string(out)
+	return t
+}
+
+func appendPrintable(dst, v []byte) []byte {
+	for _, b := range v {
+		if b >= 0x20 && b < 0x7F {
+			dst = append(dst, b)
+		}
+	}
+	return dst
+}
+
+func appendHex(dst, v []byte) []byte {
+	const hex = "0123456789ABCDEF"
+	for _, b := range v {
+		dst = append(dst, hex[b>>4], hex[b&15])
+	}
+	return dst
 }
 
 // Intermediate is an intermediate status (04 FF).
@@ -326,6 +438,9 @@ func ParseCompletion(data []byte, enquiry bool) (Completion, error) {
 			c.Software = CP437.Text(data[3 : 3+n])
 			c.State, c.HasState = data[3+n], true
 			data = data[3+n+1:]
+		}
+		if !c.HasState {
+			return c, fmt.Errorf("%w: not the answer to a status enquiry", ErrMalformed)
 		}
 	}
 	fields, err := ParseFields(data)

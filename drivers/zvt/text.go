@@ -1,6 +1,6 @@
 package zvt
 
-import "strings"
+import "unicode/utf8"
 
 // Charset is how the terminal codes text: [CP437] unless it agreed to another
 // (tag 14: n means ISO 8859-n).
@@ -18,25 +18,26 @@ var cp437 = []rune("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥
 
 // Text decodes text of the terminal. Control characters become spaces; a NUL
 // ends it.
-func (c Charset) Text(b []byte) string {
-	var s strings.Builder
+func (c Charset) Text(b []byte) string { return string(c.appendText(nil, b)) }
+
+func (c Charset) appendText(dst, b []byte) []byte {
 	for _, x := range b {
 		switch {
 		case x == 0:
-			return s.String()
+			return dst
 		case x < 0x20 || x == 0x7F:
-			s.WriteByte(' ')
+			dst = append(dst, ' ')
 		case x < 0x80:
-			s.WriteByte(x)
+			dst = append(dst, x)
 		case c == CP437:
-			s.WriteRune(cp437[x-0x80])
+			dst = utf8.AppendRune(dst, cp437[x-0x80])
 		case c == Latin1 && x >= 0xA0:
-			s.WriteRune(rune(x))
+			dst = utf8.AppendRune(dst, rune(x))
 		default:
-			s.WriteByte('?')
+			dst = append(dst, '?')
 		}
 	}
-	return s.String()
+	return dst
 }
 
 // Append encodes text for the terminal; what the charset lacks becomes '?'.
