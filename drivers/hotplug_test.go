@@ -68,9 +68,7 @@ func TestSupervisorDoesNotCallASickDeviceReady(t *testing.T) {
 		if err := use(s, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
-		b.mu.Lock()
-		p.sick = true
-		b.mu.Unlock()
+		p.sick.Store(true)
 		time.Sleep(5 * time.Minute)
 		mu.Lock()
 		events = nil
@@ -91,9 +89,7 @@ func TestSupervisorDoesNotCallASickDeviceReady(t *testing.T) {
 		if err := use(s, time.Second); !errors.As(err, &nr) || nr.State != StateFaulted {
 			t.Errorf("Do: %v", err)
 		}
-		b.mu.Lock()
-		p.sick = false
-		b.mu.Unlock()
+		p.sick.Store(false)
 		if err := use(s, time.Minute); err != nil {
 			t.Errorf("well again: %v", err)
 		}
@@ -102,12 +98,14 @@ func TestSupervisorDoesNotCallASickDeviceReady(t *testing.T) {
 
 func TestSupervisorIsBusyInALongHealthCheck(t *testing.T) {
 	supervised(t, SupervisorOptions{}, func(t *testing.T, b *shelf, s *Supervisor) {
-		b.put("/dev/pad0", "A1").slow = 8 * time.Second
+		b.put("/dev/pad0", "A1").slow.Store(int64(8 * time.Second))
 		if err := use(s, 10*time.Second); err != nil {
 			t.Fatal(err)
 		}
-		for s.Devices()[0].State != StateBusy {
-			time.Sleep(time.Second)
+		for n := 0; s.Devices()[0].State != StateBusy; n++ {
+			if time.Sleep(time.Second); n > 600 {
+				t.Fatal("never busy with a health check")
+			}
 		}
 		if err := use(s, 100*time.Millisecond); !errors.Is(err, ErrBusy) || errors.Is(err, ErrUnplugged) {
 			t.Errorf("in a health check: %v, want ErrBusy", err)
@@ -189,6 +187,20 @@ func TestSupervisorNeverProbesInvasivelyUnasked(t *testing.T) {
 		}
 		if why := s.Ports()[0].Why; len(why) != 1 || !strings.Contains(why[0], "could disturb") {
 			t.Errorf("why not: %v", why)
+		}
+	})
+}
+
+func TestSupervisorTakesTheConfiguredSerialNumberOnly(t *testing.T) {
+	o := SupervisorOptions{Devices: []DeviceConfig{{Name: "pad", Protocol: "toy", Ports: []string{"/dev/pad*"}, Serial: "A1"}}}
+	supervised(t, o, func(t *testing.T, b *shelf, s *Supervisor) {
+		b.put("/dev/pad0", "B2")
+		if err := use(s, 30*time.Second); err == nil || !strings.Contains(err.Error(), `"B2"`) {
+			t.Errorf("a stranger on the device's path: %v", err)
+		}
+		b.put("/dev/pad9", "A1")
+		if err := use(s, 30*time.Second); err != nil || s.Devices()[0].Port.Path != "/dev/pad9" {
+			t.Errorf("the device on another path: %v", err)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,8 @@ type shelf struct {
 type plug struct {
 	port   Port
 	serial string
-	sick   bool
-	slow   time.Duration // of a health check
+	sick   atomic.Bool
+	slow   atomic.Int64 // nanoseconds that a health check takes
 	gone   chan struct{}
 }
 
@@ -102,10 +103,8 @@ func (d *toyDevice) Health(context.Context) (Health, error) {
 		return Health{}, ErrUnplugged
 	default:
 	}
-	if d.w.p.slow > 0 {
-		time.Sleep(d.w.p.slow)
-	}
-	if d.w.p.sick {
+	time.Sleep(time.Duration(d.w.p.slow.Load()))
+	if d.w.p.sick.Load() {
 		return Health{}, errors.New("no answer")
 	}
 	return Health{OK: true}, nil
@@ -228,7 +227,7 @@ func TestSupervisorKeepsADeviceThroughABadScan(t *testing.T) {
 
 func TestSupervisorIsFaultedWhenHealthNeverReturns(t *testing.T) {
 	supervised(t, SupervisorOptions{}, func(t *testing.T, b *shelf, s *Supervisor) {
-		b.put("/dev/pad0", "A1").sick = true
+		b.put("/dev/pad0", "A1").sick.Store(true)
 		time.Sleep(20 * time.Minute)
 		if st := s.Devices()[0]; st.Failures < 5 {
 			t.Errorf("never faulted: %+v", st)
