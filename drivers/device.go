@@ -45,6 +45,16 @@ type Driver interface {
 	Open(ctx context.Context, t Transport, c Config) (Device, error)
 }
 
+// Span is a range [Start, End) of bytes.
+type Span struct{ Start, End int }
+
+// Redactor is a Driver that knows where card data stands in its protocol's
+// bytes, for traces. fromDevice says who sent them; the bytes are one or
+// several frames as they stood on the wire, perhaps cut off.
+type Redactor interface {
+	CardData(fromDevice bool, wire []byte) []Span
+}
+
 // Info is what is known of a device without asking it.
 type Info struct {
 	Protocol string

@@ -71,7 +71,7 @@ var rules = []rule{
 		reason: "the root package holds values only"},
 	{from: []string{"emv/..."}, ban: []string{"drivers/...", "queue/...", "agent/...", "cmd/...", "p2pe/..."}, allow: []string{"p2pe"},
 		reason: "the kernel is pure"},
-	{from: []string{"drivers", "drivers/abecs", "drivers/zvt", "drivers/neo2", "drivers/ccid", "drivers/serialport", "drivers/usbport", "drivers/netport", "drivers/frame"},
+	{from: []string{"drivers", "drivers/abecs", "drivers/zvt", "drivers/neo2", "drivers/ccid", "drivers/serialport", "drivers/usbport", "drivers/netport", "drivers/frame", "drivers/transcript"},
 		ban:    []string{"queue/...", "agent/...", "cmd/...", "drivers/virtual/...", "p2pe/bdk/...", "p2pe/dukpt/..."},
 		reason: "a driver knows neither the store nor the agent, holds no keys, and never its simulator"},
 	{from: []string{"drivers/abecs"}, ban: []string{"drivers/zvt", "drivers/neo2", "drivers/ccid"}, reason: "drivers do not know one another"},

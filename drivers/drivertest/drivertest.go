@@ -1,5 +1,5 @@
 // Package drivertest holds what tests of drivers share: lines to stand on,
-// lines that misbehave, transcripts, and the one suite that every driver
+// lines that misbehave, and the one suite that every driver
 // passes.
 //
 // Use first:
@@ -13,9 +13,9 @@
 //     stalls, babbles and hangs up.
 //   - [Storm]: thousands of seeded exchanges on a noisy line, judged by the
 //     device's own books.
-//   - [Record] and [Playback]: transcripts on the transport. What a protocol
-//     says is card data is cut out by field when it is captured, and a leak
-//     scanner looks at what is left; no mode keeps the clear bytes.
+//
+// Transcripts (Record and Playback) are in drivers/transcript: the agent's own
+// trace writes them too.
 //
 // What it does not do: it knows no protocol. The device's side of a subject
 // comes from drivers/virtual, the fields to redact come from the driver.

@@ -1,4 +1,4 @@
-package drivertest
+package transcript
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"tillbridge/p2pe/mask"
 )
 
-// maxTurn is the longest turn that is held back; a longer one is written in
+// MaxTurn is the longest turn that is held back; a longer one is written in
 // parts, and the parts are redacted with what lies around them.
-const maxTurn = 64 << 10
+const MaxTurn = 64 << 10
 
 // overlap is how much of a long turn is kept for the next part, so that no
 // card number lies across the border (a track has 79 characters, twice that in
@@ -105,7 +105,7 @@ func (r *Recorder) add(d Direction, p []byte) {
 	}
 	r.turn.Data = append(r.turn.Data, p...)
 	r.turn.Pieces = append(r.turn.Pieces, len(p))
-	if len(r.turn.Data) > maxTurn {
+	if len(r.turn.Data) > MaxTurn {
 		r.flush(len(r.turn.Data) - overlap)
 	}
 }

@@ -1,4 +1,4 @@
-package drivertest_test
+package transcript_test
 
 import (
 	"bytes"
@@ -6,14 +6,15 @@ import (
 	"fmt"
 
 	"tillbridge/drivers/drivertest"
+	"tillbridge/drivers/transcript"
 )
 
 // A recording shows that the same number came twice and never which.
 func ExampleRecord() {
 	ctx := context.Background()
 	host, device := drivertest.Pipe(drivertest.PipeOptions{})
-	var transcript bytes.Buffer
-	line := drivertest.Record(host, &transcript, drivertest.RecordOptions{})
+	var file bytes.Buffer
+	line := transcript.Record(host, &file, transcript.RecordOptions{})
 	for range 2 {
 		line.Write(ctx, []byte("card?"))
 		device.Write(ctx, []byte("PAN 4761739001010119 OK"))
@@ -21,7 +22,7 @@ func ExampleRecord() {
 	}
 	line.Close()
 
-	entries, err := drivertest.ParseTranscript(&transcript)
+	entries, err := transcript.ParseTranscript(&file)
 	fmt.Println(len(entries), err)
 	first, second := entries[1], entries[3]
 	fmt.Printf("%s\n", first.Data)

@@ -1,4 +1,4 @@
-package drivertest
+package transcript
 
 import (
 	"bufio"
@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"tillbridge/drivers"
 )
 
 // Direction is who sent the bytes of an [Entry].
@@ -44,7 +46,7 @@ type Cut struct {
 }
 
 // Span is a range [Start, End) of a turn.
-type Span struct{ Start, End int }
+type Span = drivers.Span
 
 type entryJSON struct {
 	Dir    Direction `json:"dir"`
@@ -61,14 +63,14 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 }
 
 // ErrTranscript is matched by the errors of [ParseTranscript].
-var ErrTranscript = errors.New("drivertest: not a transcript")
+var ErrTranscript = errors.New("transcript: not a transcript")
 
 // ParseTranscript reads what [Record] wrote. A last line that was torn off is
 // an error; the entries before it are returned with it.
 func ParseTranscript(r io.Reader) ([]Entry, error) {
 	var all []Entry
 	s := bufio.NewScanner(r)
-	s.Buffer(nil, 64*maxTurn) // hex, pieces and cuts of a turn
+	s.Buffer(nil, 64*MaxTurn) // hex, pieces and cuts of a turn
 	for n := 1; s.Scan(); n++ {
 		var j entryJSON
 		if err := json.Unmarshal(s.Bytes(), &j); err != nil {

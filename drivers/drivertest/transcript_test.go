@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tillbridge/drivers"
+	. "tillbridge/drivers/transcript"
 )
 
 // toyFields is what the toy protocol says is card data: the word after "card".
@@ -26,7 +27,7 @@ func toyFields(_ Direction, turn []byte) []Span {
 		for end < len(turn) && turn[end] != '|' {
 			end++
 		}
-		spans = append(spans, Span{start, end})
+		spans = append(spans, Span{Start: start, End: end})
 		at = end
 	}
 }
@@ -56,7 +57,7 @@ func TestRecordRedactsByField(t *testing.T) {
 	text := record(t, RecordOptions{Fields: func(d Direction, turn []byte) []Span {
 		spans := toyFields(d, turn)
 		if i := bytes.Index(turn, []byte("0001")); i >= 0 { // no card number: only the field knows
-			spans = append(spans, Span{i, i + 4})
+			spans = append(spans, Span{Start: i, End: i + 4})
 		}
 		return spans
 	}})
@@ -96,7 +97,7 @@ func TestRecordLongTurn(t *testing.T) {
 	for at := range len(piece) { // the border falls on every byte of a number
 		var out bytes.Buffer
 		r := Record(lineOf(text), &out, RecordOptions{})
-		b := make([]byte, maxTurn+1+at)
+		b := make([]byte, MaxTurn+1+at)
 		for got := 0; got < len(text); {
 			n, err := r.Read(t.Context(), b)
 			if err != nil {

@@ -1,4 +1,4 @@
-package drivertest
+package transcript
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // ErrPlayback is matched when the host sends something else than the
 // transcript has.
-var ErrPlayback = errors.New("drivertest: not what the transcript has")
+var ErrPlayback = errors.New("transcript: not what the transcript has")
 
 // PlaybackOptions say how strict a playback is. The zero value compares every
 // byte that was not cut out.
