@@ -249,8 +249,3 @@ func (c control) ResumeSink(context.Context) error {
 	c.a.forwarder.Resume()
 	return nil
 }
-
-// Trace is the state of the protocol trace.
-func (c control) Trace(context.Context, api.TraceRequest) (api.Trace, error) {
-	return api.Trace{}, &server.Error{ErrorCode: "request.not_supported", Detail: "this version keeps no protocol trace"}
-}

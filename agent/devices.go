@@ -2,12 +2,16 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tillbridge/agent/api"
+	"tillbridge/agent/api/server"
 	"tillbridge/agent/config"
 	"tillbridge/agent/engine"
 	"tillbridge/drivers"
@@ -26,12 +30,13 @@ func driverList() []drivers.Driver {
 type fleet struct {
 	supervisor *drivers.Supervisor
 	registers  map[string]string        // device -> register
-	protocols  map[string]config.Device // device -> configuration
+	config     map[string]config.Device // by name of the device
+	trace      *tracer
 	changes    *prometheus.CounterVec
 }
 
 func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry) (*fleet, error) {
-	f := &fleet{registers: map[string]string{}, protocols: map[string]config.Device{},
+	f := &fleet{registers: map[string]string{}, config: map[string]config.Device{}, trace: newTracer(filepath.Join(c.Agent.Data, "traces")),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tillbridge_device_state_changes_total", Help: "Changes of a device's state, by device and new state.",
 		}, []string{"device", "state"})}
@@ -41,7 +46,12 @@ func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry)
 	var serials, hosts []string
 	var list []drivers.DeviceConfig
 	for _, d := range c.Device {
-		f.protocols[d.Name] = d
+		f.config[d.Name] = d
+		for _, drv := range driverList() {
+			if r, ok := drv.(drivers.Redactor); ok && drv.Name() == d.Protocol {
+				f.trace.redactors[d.Name] = r
+			}
+		}
 		for _, p := range d.Ports {
 			switch {
 			case strings.HasPrefix(p, "usb:"):
@@ -62,6 +72,7 @@ func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry)
 		Drivers: driverList(),
 		Devices: list,
 		Log:     log,
+		Wrap:    f.trace.wrap,
 		Events: func(e drivers.Event) {
 			f.changes.WithLabelValues(e.Device, string(e.State)).Inc()
 			if e.State == drivers.StateReady || e.State == drivers.StateFaulted || e.State == drivers.StateAbsent {
@@ -72,7 +83,10 @@ func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry)
 	return f, err
 }
 
-func (f *fleet) run(ctx context.Context) error { return f.supervisor.Run(ctx) }
+func (f *fleet) run(ctx context.Context) error {
+	defer f.trace.stop()
+	return f.supervisor.Run(ctx)
+}
 
 // station is one device as the engine uses it.
 func (f *fleet) station(device string) engine.Station { return station{f.supervisor, device} }
@@ -107,3 +121,73 @@ func (f *fleet) devices() []api.Device {
 
 // Devices lists the pads.
 func (c control) Devices(context.Context) ([]api.Device, error) { return c.a.fleet.devices(), nil }
+
+// DeviceInfo is one device, and every port with why it was taken or not.
+func (c control) DeviceInfo(_ context.Context, id string) (api.DeviceInfo, error) {
+	out := api.DeviceInfo{Schema: "devices.info/1", Ports: []api.PortInfo{}}
+	found := false
+	for i, d := range c.a.fleet.devices() {
+		if d.ID == id {
+			found = true
+			identity := c.a.fleet.supervisor.Devices()[i].Identity
+			out.Device, out.Kernel, out.Keys = d, identity.Kernel, identity.Keys
+		}
+	}
+	if !found {
+		return out, noDevice(id)
+	}
+	for _, p := range c.a.fleet.supervisor.Ports() {
+		info := api.PortInfo{Kind: string(p.Port.Kind), Path: p.Port.Path, Location: p.Port.Location, Serial: p.Port.Serial,
+			Product: p.Port.Product, Device: p.Device, Why: p.Why}
+		if p.Port.VID != 0 {
+			info.VID, info.PID = fmt.Sprintf("%04X", p.Port.VID), fmt.Sprintf("%04X", p.Port.PID)
+		}
+		out.Ports = append(out.Ports, info)
+	}
+	return out, nil
+}
+
+func noDevice(id string) error {
+	return &server.Error{ErrorCode: "control.not_found", Detail: fmt.Sprintf("no device is named %.40q: see `tillbridge devices list`", id)}
+}
+
+// DeviceTest asks a device who it is and how it is, and lets it show a text. It
+// waits for a payment that runs there.
+func (c control) DeviceTest(ctx context.Context, id string) (api.DeviceTest, error) {
+	t := api.DeviceTest{Schema: "devices.test/1", ID: id, OK: true, Checks: []api.Check{}}
+	if _, ok := c.a.fleet.config[id]; !ok {
+		return t, noDevice(id)
+	}
+	check := func(name, detail string, err error) {
+		if err != nil {
+			t.OK, detail = false, err.Error()
+		}
+		t.Checks = append(t.Checks, api.Check{Name: name, OK: err == nil, Detail: detail})
+	}
+	err := c.a.fleet.supervisor.Do(ctx, id, func(d drivers.Device) error {
+		identity, err := d.Identify(ctx)
+		check("identify", strings.TrimSpace(identity.Vendor+" "+identity.Model+" "+identity.Serial+" "+identity.Firmware), err)
+		if err != nil {
+			return err
+		}
+		h, err := d.Health(ctx)
+		if err == nil && !h.OK {
+			err = errors.New(h.Detail)
+		}
+		check("health", h.Detail, err)
+		if s, ok := d.(drivers.Display); ok {
+			check("display", "the device shows TILLBRIDGE TEST", s.Display(ctx, "TILLBRIDGE TEST"))
+		}
+		return nil
+	})
+	if err != nil && len(t.Checks) == 0 {
+		check("open", "", err)
+	}
+	return t, nil
+}
+
+// Rescan looks for devices now.
+func (c control) Rescan(context.Context) error {
+	c.a.fleet.supervisor.Rescan()
+	return nil
+}

@@ -55,6 +55,12 @@ type Redactor interface {
 	CardData(fromDevice bool, wire []byte) []Span
 }
 
+// Describer is a Driver that says what recorded bytes mean, one line a frame,
+// without card data. Bytes that cannot be read are named as such.
+type Describer interface {
+	Describe(fromDevice bool, wire []byte) []string
+}
+
 // Info is what is known of a device without asking it.
 type Info struct {
 	Protocol string

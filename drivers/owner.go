@@ -289,6 +289,9 @@ func (o *owner) open(ctx context.Context, v sighting, key string, faulted bool) 
 	if err != nil {
 		return nil, err
 	}
+	if o.s.o.Wrap != nil {
+		t = o.s.o.Wrap(o.c.Name, t)
+	}
 	d, err := o.driver.Open(openCtx, t, Config{Name: o.c.Name, Log: o.s.o.Log, Params: o.c.Params})
 	if err != nil {
 		return nil, err

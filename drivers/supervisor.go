@@ -77,6 +77,10 @@ type SupervisorOptions struct {
 	// after its identity was checked and before it is Ready again.
 	Recover func(ctx context.Context, name string, d Device) error
 
+	// Wrap, when set, is put around the transport of a device as it is opened (a
+	// trace).
+	Wrap func(device string, t Transport) Transport
+
 	Poll         time.Duration // between two scans; 0 means 2 s
 	Debounce     time.Duration // how long a new port has to stay; 0 means 1 s
 	OpenTimeout  time.Duration // of open and of identify; 0 means 20 s

@@ -143,3 +143,34 @@ type TraceRequest struct {
 
 // ResumeRequest is empty: POST /control/crm/resume ends a pause of the sink.
 type ResumeRequest struct{}
+
+// DeviceInfo is `tillbridge devices info`.
+type DeviceInfo struct {
+	Schema string `json:"schema"` // "devices.info/1"
+	Device Device `json:"device"`
+	// Kernel and Keys are what the device says of itself.
+	Kernel string            `json:"kernel,omitempty"`
+	Keys   map[string]string `json:"keys,omitempty"`
+	Ports  []PortInfo        `json:"ports"` // every port that was seen
+}
+
+// PortInfo is a port and why it was taken or not.
+type PortInfo struct {
+	Kind     string   `json:"kind"`
+	Path     string   `json:"path"`
+	Location string   `json:"location,omitempty"`
+	VID      string   `json:"vid,omitempty"` // four hex digits
+	PID      string   `json:"pid,omitempty"`
+	Serial   string   `json:"serial,omitempty"`
+	Product  string   `json:"product,omitempty"`
+	Device   string   `json:"device,omitempty"` // that took it
+	Why      []string `json:"why,omitempty"`    // for each device that did not
+}
+
+// DeviceTest is `tillbridge devices test`.
+type DeviceTest struct {
+	Schema string  `json:"schema"` // "devices.test/1"
+	ID     string  `json:"id"`
+	OK     bool    `json:"ok"`
+	Checks []Check `json:"checks"`
+}

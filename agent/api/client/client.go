@@ -222,6 +222,23 @@ func (c *Client) Devices(ctx context.Context) (list []api.Device, err error) {
 	return body.Devices, err
 }
 
+// DeviceInfo reads one device, and every port with why it was taken or not.
+func (c *Client) DeviceInfo(ctx context.Context, id string) (d api.DeviceInfo, err error) {
+	return d, c.get(ctx, "/control/devices/"+url.PathEscape(id), &d)
+}
+
+// DeviceTest lets the agent try a device.
+func (c *Client) DeviceTest(ctx context.Context, id string) (t api.DeviceTest, err error) {
+	_, _, err = c.Do(ctx, Call{Method: http.MethodPost, Path: "/control/devices/" + url.PathEscape(id) + "/test"}, &t)
+	return t, err
+}
+
+// Rescan makes the agent look for devices now.
+func (c *Client) Rescan(ctx context.Context) error {
+	_, _, err := c.Do(ctx, Call{Method: http.MethodPost, Path: "/control/rescan"}, nil)
+	return err
+}
+
 // QueueSummary says what waits for the CRM.
 func (c *Client) QueueSummary(ctx context.Context) (q api.QueueSummary, err error) {
 	return q, c.get(ctx, "/control/queue", &q)

@@ -198,3 +198,13 @@ func TestControlIsNotOnTheTillAPI(t *testing.T) {
 	stop()
 	wg.Wait()
 }
+
+func (*still) DeviceInfo(context.Context, string) (api.DeviceInfo, error) {
+	return api.DeviceInfo{Schema: "devices.info/1"}, nil
+}
+
+func (*still) DeviceTest(context.Context, string) (api.DeviceTest, error) {
+	return api.DeviceTest{Schema: "devices.test/1", OK: true}, nil
+}
+
+func (*still) Rescan(context.Context) error { return nil }

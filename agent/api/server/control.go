@@ -16,6 +16,15 @@ var controlRoutes = []route{
 		list, err := s.o.Control.Devices(c.r.Context())
 		return map[string]any{"schema": "devices.list/1", "devices": list}, err
 	})},
+	{"GET /control/devices/{id}", read, controlled(func(s *Server, c *call) (any, error) {
+		return s.o.Control.DeviceInfo(c.r.Context(), c.r.PathValue("id"))
+	})},
+	{"POST /control/devices/{id}/test", read, controlled(func(s *Server, c *call) (any, error) {
+		return s.o.Control.DeviceTest(c.r.Context(), c.r.PathValue("id"))
+	})},
+	{"POST /control/rescan", read, controlled(func(s *Server, c *call) (any, error) {
+		return map[string]any{"schema": "devices.rescan/1", "ok": true}, s.o.Control.Rescan(c.r.Context())
+	})},
 	{"GET /control/queue", read, controlled(func(s *Server, c *call) (any, error) { return s.o.Control.QueueSummary(c.r.Context()) })},
 	{"GET /control/queue/items", read, controlled(func(s *Server, c *call) (any, error) {
 		limit, err := limitOf(c.r)

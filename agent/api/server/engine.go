@@ -75,6 +75,12 @@ type Filter struct {
 type Control interface {
 	Status(ctx context.Context) (api.Status, error)
 	Devices(ctx context.Context) ([]api.Device, error)
+	// DeviceInfo is one device, and every port with why it was taken or not.
+	DeviceInfo(ctx context.Context, id string) (api.DeviceInfo, error)
+	// DeviceTest asks the device who it is and how it is, and lets it show a text.
+	DeviceTest(ctx context.Context, id string) (api.DeviceTest, error)
+	// Rescan looks for devices now.
+	Rescan(ctx context.Context) error
 	QueueSummary(ctx context.Context) (api.QueueSummary, error)
 	// QueueItems lists what waits or was put aside ("waiting", "dead", "" for
 	// both), oldest first.

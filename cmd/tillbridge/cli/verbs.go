@@ -8,6 +8,7 @@ var verbs = []func(*env) *cobra.Command{
 	demoVerb,
 	statusVerb,
 	devicesVerb,
+	traceVerb,
 	txVerb,
 	queueVerb,
 	simVerb,
