@@ -113,7 +113,9 @@ func TestBacklogReachesTheCRMOnceInOrder(t *testing.T) {
 	}()
 	forward(t, s, srv.URL(), func() bool {
 		d, err := s.Depth(t.Context(), "crm")
-		return err == nil && d.Pending == 0
+		// The depth may count an acknowledgement twice while it is being
+		// stored, so that it alone does not say that nothing waits.
+		return err == nil && d.Pending == 0 && srv.Ledger().Delivered >= 40
 	})
 	l := srv.Ledger()
 	if l.Delivered != 40 || l.Duplicates != 0 || l.OutOfOrder != 0 || l.Net["EUR"] != 4000 || l.Redelivered < 4 {

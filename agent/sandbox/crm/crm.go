@@ -71,7 +71,7 @@ type Server struct {
 	books  *books
 	addr   string
 	recMu  sync.Mutex
-	mu     sync.Mutex // guards mood, listener and http
+	mu     sync.Mutex // guards addr, mood and http
 	mood   mood
 	http   *http.Server
 	served sync.WaitGroup
@@ -113,10 +113,14 @@ func Start(o Options) (*Server, error) {
 }
 
 // Addr returns host:port.
-func (s *Server) Addr() string { return s.addr }
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
 
 // URL returns the address for a sender.
-func (s *Server) URL() string { return "http://" + s.addr + "/events" }
+func (s *Server) URL() string { return "http://" + s.Addr() + "/events" }
 
 // open listens on the address; once known, always on the same port.
 func (s *Server) open() error {
