@@ -129,9 +129,19 @@ func (a *running) openAcquirer() error {
 	}
 	a.link, err = iso8583.Open(iso8583.Options{
 		Addr: c.Addr, Dialect: dialect, Roots: roots, ServerName: c.ServerName,
-		TerminalID: c.TerminalID, MerchantID: c.MerchantID, AnswerTimeout: c.Timeout.Duration, Logger: a.log,
+		TerminalID: c.TerminalID, MerchantID: c.MerchantID, AnswerTimeout: c.Timeout.Duration, Logger: a.log, Late: a.lateAnswer,
 	})
 	return err
+}
+
+// lateAnswer writes an approval into its record that came after the engine had
+// stopped waiting. Only the engine sends requests, so it is there by then.
+func (a *running) lateAnswer(reference string, r acquirer.Result) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := a.engine.LateAnswer(ctx, reference, r); err != nil {
+		a.log.Warn("a late answer of the acquirer could not be recorded", "reference", reference, "err", err)
+	}
 }
 
 func roots(path string) (*x509.CertPool, error) {
