@@ -53,6 +53,8 @@ const (
 	PINRejected                // the card refused the PIN and has no try left
 	PINBlocked                 // no try was left before entry
 	PINBypassed                // the cardholder or cashier chose not to enter one
+	PINWrong                   // offline: the card refused and has tries left; asked again
+	PINNoKey                   // the card has no key under which a PIN can be enciphered
 )
 
 // CVMData is what one transaction brings to cardholder verification.
@@ -172,6 +174,8 @@ func pinBit(s PINStatus) (Bit, bool) {
 		return PINTryLimitExceeded, true
 	case PINBypassed:
 		return PINNotEntered, true
+	case PINNoKey:
+		return 0, true
 	}
 	return PINPadMissing, true
 }

@@ -1,7 +1,14 @@
 // Package contact is the contact kernel of EMV Books 1 to 4 in software: from
 // the list of applications to the last cryptogram.
 //
-// Each step is a pure function over data, in a file of its own: [Restrict]
+// Start with [New]: a [Session] is an emv.Session over an emv.Transceiver, for
+// one transaction, with a [Config] that says what the terminal is. Its
+// callbacks are a secure PIN pad ([PINPad]), a person who chooses
+// ([Chooser]), an [Encrypter], and the exception file ([CardFile]). Card data
+// leave a session only through the encrypter; errors are an [*Error] without
+// card data.
+//
+// The steps that decide are pure functions over data, in a file of its own: [Restrict]
 // (restrict.go), [CVM] (cvm.go), [Risk] (risk.go), [Analyse] (taa.go). Their
 // rules name book and section.
 //

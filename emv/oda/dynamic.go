@@ -116,3 +116,16 @@ func transactionHash(in CDAInput) (sum [20]byte, err error) {
 	h.Sum(sum[:0])
 	return sum, nil
 }
+
+// Public returns the key's modulus and exponent, big-endian. A PIN pad needs
+// them to encipher an offline PIN (Book 2 section 7).
+func (k CardKey) Public() (modulus, exponent []byte) {
+	if k.key.n == nil {
+		return nil, nil
+	}
+	exponent = []byte{3}
+	if k.key.e == 65537 {
+		exponent = []byte{1, 0, 1}
+	}
+	return k.key.n.FillBytes(make([]byte, k.key.size)), exponent
+}
