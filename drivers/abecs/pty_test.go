@@ -4,8 +4,10 @@ package abecs_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -142,5 +144,72 @@ func BenchmarkOverheadPTY(b *testing.B) {
 	if n := len(w.times); n > 0 {
 		b.ReportMetric(float64(w.times[n/2].Microseconds()), "p50-µs")
 		b.ReportMetric(float64(w.times[n*99/100].Microseconds()), "p99-µs")
+	}
+}
+
+// TestReplugOnAnotherPTY unplugs a pad in the middle of a sale and brings it
+// back under another path of the configured glob.
+func TestReplugOnAnotherPTY(t *testing.T) {
+	dir := t.TempDir()
+	s := &shelf{auto: true}
+	plug := func(name string) (unplug func()) {
+		device, path := drivertest.PTY(t)
+		p := s.pad()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx, device) }()
+		link := filepath.Join(dir, name)
+		if err := os.Symlink(path, link); err != nil {
+			t.Fatal(err)
+		}
+		off := sync.OnceFunc(func() { os.Remove(link); cancel(); device.Close(); <-done })
+		t.Cleanup(off)
+		return off
+	}
+	glob := filepath.Join(dir, "pad-*")
+	recovered := make(chan string, 8)
+	sup, err := drivers.NewSupervisor(drivers.SupervisorOptions{
+		Buses:   []drivers.Bus{serialport.New(&serialport.Options{Paths: []string{glob}, NoUSB: true, LockDir: t.TempDir()})},
+		Drivers: []drivers.Driver{driver},
+		Devices: []drivers.DeviceConfig{{Name: "till-1", Protocol: "abecs", Ports: []string{glob}, Params: params}},
+		Poll:    20 * time.Millisecond, Debounce: 10 * time.Millisecond,
+		Recover: func(ctx context.Context, name string, d drivers.Device) error {
+			id, err := d.Identify(ctx)
+			recovered <- id.Serial
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- sup.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	pay := func(d drivers.Device) error {
+		out, err := sale(ctx, d, emv.EntryContact)
+		if err == nil && !strings.HasPrefix(out, "approved") {
+			t.Errorf("sale: %q", out)
+		}
+		return err
+	}
+	unplug := plug("pad-0")
+	if err := sup.Do(ctx, "till-1", pay); err != nil {
+		t.Fatal(err)
+	}
+	err = sup.Do(ctx, "till-1", func(d drivers.Device) error { unplug(); return pay(d) })
+	if !errors.Is(err, drivers.ErrUnplugged) {
+		t.Fatalf("unplugged in a sale: %v", err)
+	}
+	plug("pad-1")
+	if err := sup.Do(ctx, "till-1", pay); err != nil {
+		t.Fatalf("after the replug: %v", err)
+	}
+	if len(recovered) != 1 || <-recovered != "VP000001" {
+		t.Error("the operation that was cut off was not settled before the next")
+	}
+	if st := sup.Devices()[0]; st.Replugs != 1 || st.Identity.Serial != "VP000001" {
+		t.Errorf("status %+v", st)
 	}
 }
