@@ -50,6 +50,10 @@ const (
 	OpReservation TerminalOp = "reservation" // pre-authorisation
 	OpCapture     TerminalOp = "capture"     // booking of a reservation
 	OpRelease     TerminalOp = "release"     // reversal of a reservation
+
+	// OpEndOfDay is never asked for with Perform; a record of the terminal may
+	// be one.
+	OpEndOfDay TerminalOp = "end_of_day"
 )
 
 // TerminalReference is how the terminal names a finished operation.
@@ -68,12 +72,16 @@ type TerminalAnswer struct {
 	Amount          int64
 	CurrencyNumeric int // 0 when the terminal did not say
 	Reference       TerminalReference
-	MaskedPAN       string
-	Last4           string
-	Brand           string
-	AuthCode        string
-	Entry           emv.Entry
-	CVM             string
+	// Original is the trace number of an older operation that this one is
+	// about, decimal digits; empty when it stands alone. A record that has one
+	// is no sale.
+	Original  string
+	MaskedPAN string
+	Last4     string
+	Brand     string
+	AuthCode  string
+	Entry     emv.Entry
+	CVM       string
 	// Raw is the terminal's own result code, Text its words.
 	Raw, Text string
 	// Receipt holds the lines the terminal printed through us, redacted.

@@ -15,10 +15,21 @@ type terminalWord struct {
 	Amount    int64               `json:"amount,omitempty"`
 	Currency  int                 `json:"currency,omitempty"` // ISO 4217 number; 0 when it did not say
 	Reference payment.TerminalRef `json:"reference,omitzero"`
+	Original  string              `json:"original,omitempty"` // trace of what it is about
 }
 
 func wordOf(a drivers.TerminalAnswer) terminalWord {
-	return terminalWord{Result: a.Result, Op: a.Op, Amount: a.Amount, Currency: a.CurrencyNumeric, Reference: refOf(a.Reference)}
+	return terminalWord{Result: a.Result, Op: a.Op, Amount: a.Amount, Currency: a.CurrencyNumeric, Reference: refOf(a.Reference), Original: a.Original}
+}
+
+// does reports whether a terminal's record is an operation on a payment: it
+// says so, or it names the payment as what it takes back. A sale cannot be
+// captured or released, so that what takes it back is its reversal.
+func (w terminalWord) does(op drivers.TerminalOp, of payment.TerminalRef) bool {
+	if w.Original != "" && of.Trace != "" && w.Original != of.Trace {
+		return false
+	}
+	return w.Op == op || w.Op == "" && op == drivers.OpReversal && w.Original != "" && w.Original == of.Trace
 }
 
 func refOf(r drivers.TerminalReference) payment.TerminalRef {

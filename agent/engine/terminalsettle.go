@@ -254,6 +254,10 @@ func (e *Engine) applyLast(l *lane, h *held, a drivers.TerminalAnswer) bool {
 		e.park(l, p.ID, "the terminal's last transaction carries no reference that tells whether it is this payment")
 		return true
 	}
+	if word.Original != "" {
+		e.park(l, p.ID, "the terminal's last transaction takes an older one back; it cannot say what became of this payment")
+		return true
+	}
 	if word.Op != "" && word.Op != saleOp(p.Request.Intent) {
 		e.park(l, p.ID, "the terminal's last transaction is a "+string(word.Op)+"; it cannot say what became of this payment")
 		return true
@@ -292,7 +296,7 @@ func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer
 		switch {
 		case err != nil:
 			return false
-		case word.Op != terminalOp(o.Kind, &p):
+		case !word.does(terminalOp(o.Kind, &p), p.Terminal):
 			e.park(l, o.ID, "the terminal's last transaction is not known to be this "+string(o.Kind))
 			return true
 		case a.Result == drivers.Approved && !wholeOf(o.Amount, word):
@@ -342,7 +346,7 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		op = drivers.OpRelease
 	}
 	switch {
-	case ok && !same && last.Op == op && last.Result == drivers.Approved && h.Private.Tries > 0 && h.Private.Answer != nil && last.Amount == h.Private.Answer.Amount:
+	case ok && !same && last.does(op, p.Terminal) && last.Result == drivers.Approved && h.Private.Tries > 0 && h.Private.Answer != nil && last.Amount == h.Private.Answer.Amount:
 		e.ackTerminalReversal(l, p.ID)
 		l.remember(last.Reference, false)
 		return true

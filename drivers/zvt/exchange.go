@@ -101,6 +101,9 @@ func (d *device) run(ctx context.Context, x exchange) (e ended) {
 	case !acked:
 		// Nobody acknowledged our command: this refusal may be an older one.
 		return ended{how: lost, err: errOutOfTurn}
+	case x.money && !d.silent(ctx):
+		// It goes on although it refused: that was the refusal of something older.
+		return ended{how: lost, err: errOutOfTurn}
 	default:
 		return ended{how: refused, code: reply.errorID()}
 	}
@@ -139,6 +142,18 @@ func (d *device) reply(ctx context.Context) (APDU, error) {
 			return APDU{}, err
 		}
 	}
+}
+
+// afterRefusal is how long a terminal has to be silent after it refused a
+// command that moves money.
+const afterRefusal = 150 * time.Millisecond
+
+// silent reports whether nothing follows.
+func (d *device) silent(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, afterRefusal)
+	defer cancel()
+	_, err := d.link.receive(ctx)
+	return err != nil
 }
 
 // errorID is the error id of a negative reply. 84 1E carries it in its data.

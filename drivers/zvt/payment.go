@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"tillbridge/drivers"
@@ -202,6 +203,12 @@ func answerOf(s Status, r drivers.TerminalRequest) drivers.TerminalAnswer {
 		Reference: drivers.TerminalReference{TerminalID: s.TerminalID, Receipt: s.Receipt, Trace: s.Trace, Date: s.Date, Time: s.Time},
 		Last4:     s.Last4, Brand: safe(s.CardName), AuthCode: safe(s.AuthCode),
 		Entry: entryOf(s), CVM: cvmOf(s), Raw: fmt.Sprintf("%02X", s.Result), Text: safe(textOf(s)),
+	}
+	if strings.Trim(s.OrigTrace, "0") != "" {
+		a.Original = s.OrigTrace
+	}
+	if r.Op == "" && s.Totals != nil {
+		a.Op = drivers.OpEndOfDay
 	}
 	if s.Last4 != "" {
 		a.MaskedPAN = s.First6 + "******" + s.Last4
