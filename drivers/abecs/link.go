@@ -363,7 +363,6 @@ const (
 var (
 	nameNTM = NameOf("NTM")
 	nameERR = NameOf("ERR")
-	nameOPN = NameOf("OPN")
 	nameCLO = NameOf("CLO")
 )
 

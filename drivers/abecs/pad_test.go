@@ -160,6 +160,7 @@ func (p *pad) open(clear []byte) []byte {
 	pub := &rsa.PublicKey{N: new(big.Int).SetBytes(mod), E: int(new(big.Int).SetBytes(exp).Int64())}
 	p.key = make([]byte, 16)
 	rand.Read(p.key)
+	//lint:ignore SA1019 the protocol knows no other padding
 	sealed, err := rsa.EncryptPKCS1v15(rand.Reader, pub, p.key)
 	if err != nil {
 		return []byte("OPN011")

@@ -117,7 +117,8 @@ func openedChannel(r Response, key *rsa.PrivateKey) (*Channel, error) {
 	if _, err := hex.Decode(sealed, b[3:]); err != nil {
 		return nil, fmt.Errorf("%w: answer to OPN", ErrMalformed)
 	}
-	session, err := rsa.DecryptPKCS1v15(rand.Reader, key, sealed) // the protocol knows no other padding
+	//lint:ignore SA1019 the protocol knows no other padding, and a failure ends the open
+	session, err := rsa.DecryptPKCS1v15(rand.Reader, key, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: session key does not open", ErrChannel)
 	}

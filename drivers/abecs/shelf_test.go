@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
@@ -60,8 +59,6 @@ func (s *shelf) pad() *virtual.Pad {
 	s.last = p
 	return p
 }
-
-func (s *shelf) peer(line io.ReadWriteCloser) { _ = s.pad().Run(context.Background(), line) }
 
 // books is the pad's own account against what the driver said.
 func (s *shelf) books(op, outcome string, err error) error {

@@ -59,7 +59,7 @@ func lockPort(dir, path string) (*portLock, error) {
 			f.Close()
 			return nil, fmt.Errorf("%w (process %d by %s)", drivers.ErrPortHeld, pid, file)
 		}
-		if err := f.Truncate(0); err == nil {
+		if err = f.Truncate(0); err == nil {
 			_, err = f.WriteAt(fmt.Appendf(nil, "%10d\n", os.Getpid()), 0)
 		}
 		if err != nil {
