@@ -182,11 +182,11 @@ func (l *ledger) books() Books {
 	for _, r := range l.records {
 		b.Records = append(b.Records, *r)
 		switch {
-		case r.Result != 0:
-			b.Declined++
-			continue
 		case r.Undone:
 			b.Undone++
+			continue
+		case r.Result != 0:
+			b.Declined++
 			continue
 		}
 		net := func(n int64) { b.Net[strconv.Itoa(r.Currency)] += n }
