@@ -276,3 +276,23 @@ func (s State) LogValue() slog.Value { return slog.StringValue(string(s.KSN())) 
 
 // MarshalJSON refuses: a state is written sealed, by AppendState.
 func (s State) MarshalJSON() ([]byte, error) { return derive.Key{}.MarshalJSON() }
+
+// Left returns how many keys are left in the set of a serial number whose key
+// is the next, and how many a full set has. A counter of zero means that all
+// are used. Errors match [p2pe.ErrKSN].
+func Left(next p2pe.KSN) (left, total uint64, err error) {
+	s := State{scheme: next.Scheme(), loaded: true}
+	total = s.Total()
+	counter, ok := next.Counter()
+	if !ok {
+		return 0, 0, next.Check()
+	}
+	if counter == 0 {
+		return 0, total, nil
+	}
+	if err := next.Check(); err != nil {
+		return 0, 0, err
+	}
+	s.counter = counter
+	return s.Remaining(), total, nil
+}
