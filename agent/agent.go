@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,15 +17,20 @@ import (
 	"tillbridge/agent/acquirer"
 	"tillbridge/agent/acquirer/iso8583"
 	"tillbridge/agent/api"
+	"tillbridge/agent/api/backend"
 	"tillbridge/agent/api/local"
 	"tillbridge/agent/api/server"
 	"tillbridge/agent/config"
 	"tillbridge/agent/crm"
 	"tillbridge/agent/crm/webhook"
 	"tillbridge/agent/engine"
+	"tillbridge/agent/outbox"
 	"tillbridge/agent/payment"
 	"tillbridge/queue"
 )
+
+// crmConsumer is the name under which the CRM's place in the log is kept.
+const crmConsumer = "crm"
 
 // Options of [Run].
 type Options struct {
@@ -52,7 +58,6 @@ type running struct {
 	engine    *engine.Engine
 	link      *iso8583.Link
 	fleet     *fleet
-	outbox    *outbox
 	forwarder *crm.Forwarder
 	api       *server.Server
 }
@@ -209,12 +214,20 @@ func (a *running) openCRM() error {
 	if err != nil {
 		return err
 	}
-	a.outbox = newOutbox(a.store, a.sealer)
-	a.forwarder = crm.NewForwarder(a.outbox, sink, crm.MapPayment(crm.Identity{
+	a.forwarder = crm.NewForwarder(outbox.New(a.store, crmConsumer, a.event), sink, crm.MapPayment(crm.Identity{
 		Source: "/" + name(a.o.Config.Agent.Merchant, "merchant") + "/" + name(a.o.Config.Agent.Store, "store"),
 		TZ:     zoneName(), StoreID: a.o.Config.Agent.Store, AgentVersion: a.o.Version,
 	}), &crm.ForwardOptions{Log: a.log})
 	return nil
+}
+
+// event opens a message of the log as the JSON of its event.
+func (a *running) event(m queue.Message) ([]byte, error) {
+	e, err := engine.DecodeEvent(a.sealer, m)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(e)
 }
 
 func (a *running) openAPI(registry *prometheus.Registry) error {
@@ -236,7 +249,7 @@ func (a *running) openAPI(registry *prometheus.Registry) error {
 	}
 	var err error
 	a.api, err = server.New(server.Options{
-		Engine: tillEngine{a.engine}, Keys: server.NewKeyring(keys...), Hosts: c.API.Hosts, Origins: c.API.Origins,
+		Engine: backend.New(a.engine), Keys: server.NewKeyring(keys...), Hosts: c.API.Hosts, Origins: c.API.Origins,
 		Version: api.Version{Version: a.o.Version, API: "1"}, Ready: a.readiness, Control: control{a}, Registry: registry, Log: a.log,
 	})
 	return err
@@ -273,7 +286,6 @@ func (a *running) serve(ctx context.Context) error {
 	part(&backDone, back, "devices", a.fleet.run)
 	if a.forwarder != nil {
 		part(&backDone, back, "crm", a.forwarder.Run)
-		part(&backDone, back, "outbox", func(ctx context.Context) error { a.outbox.watch(ctx); return nil })
 	}
 	part(&frontDone, front, "payments", a.engine.Run)
 	part(&frontDone, front, "api", func(ctx context.Context) error { return a.api.Serve(ctx, tills, a.api.Handler()) })

@@ -220,7 +220,7 @@ func (c control) QueueItem(ctx context.Context, id uint64) (api.QueueItem, error
 				if err != nil {
 					return err
 				}
-				body, err := c.a.outbox.open(m)
+				body, err := c.a.event(m)
 				if err != nil {
 					return err
 				}
@@ -235,7 +235,7 @@ func (c control) QueueItem(ctx context.Context, id uint64) (api.QueueItem, error
 
 func (c control) item(m queue.Message, state string, attempts int, reason string) api.QueueItem {
 	item := api.QueueItem{ID: m.Seq, State: state, OrderKey: m.OrderKey, Attempts: attempts, Recorded: m.Time, Reason: reason, BodyBytes: len(m.Body)}
-	if e, err := engine.DecodeEvent(c.a.outbox.sealer, m); err == nil {
+	if e, err := engine.DecodeEvent(c.a.sealer, m); err == nil {
 		item.Type, item.Subject = string(e.Type), e.Subject
 	}
 	return item

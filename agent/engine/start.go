@@ -59,12 +59,20 @@ func (e *Engine) StartPayment(ctx context.Context, credential, key, digest strin
 			}
 			continue
 		}
-		if !r.Supersede {
-			return payment.Payment{}, false, e.busy(ctx, r.RegisterID, blocking)
-		}
 		freed := l.freed()
 		if l.holder() != blocking {
 			continue
+		}
+		if e.ended(until, blocking.id) {
+			// Its result is known to the till already; the register follows at once.
+			select {
+			case <-freed:
+				continue
+			case <-until.Done():
+			}
+		}
+		if !r.Supersede {
+			return payment.Payment{}, false, e.busy(ctx, r.RegisterID, blocking)
 		}
 		if _, err := e.Cancel(ctx, credential, blocking.id); err != nil {
 			return payment.Payment{}, false, e.busy(ctx, r.RegisterID, blocking)
@@ -264,4 +272,13 @@ func (e *Engine) check(credential, key string, r *payment.Request) error {
 		return refuse(ErrInvalid, "", "tender: index is 1 to of")
 	}
 	return nil
+}
+
+// ended reports whether a record has come to its end.
+func (e *Engine) ended(ctx context.Context, id string) bool {
+	if p, err := e.Payment(ctx, id); err == nil {
+		return p.State.Final()
+	}
+	o, err := e.Operation(ctx, id)
+	return err == nil && o.State.Final()
 }
