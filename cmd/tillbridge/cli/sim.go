@@ -24,7 +24,7 @@ the real protocols: any program that does may talk to them.
 
 They know published test cards only. Never use them with a real card.`,
 	}
-	c.AddCommand(simPad(e), simAcquirer(e), simCRM(e))
+	c.AddCommand(simPad(e), simZVT(e), simAcquirer(e), simCRM(e))
 	return c
 }
 

@@ -64,12 +64,10 @@ func (s *shop) open(ctx context.Context) error {
 	if err := s.openPad(ctx); err != nil {
 		return err
 	}
-	if terminalLane {
-		if s.zvt, err = s.launch.start(ctx, "terminal", "sim", "zvt", "--books", s.path("books", "terminal.json")); err != nil {
-			return err
-		}
-		s.tell.say("ok", "terminal: ZVT on %s", s.zvt.text("addr"))
+	if s.zvt, err = s.launch.start(ctx, "terminal", "sim", "zvt", "--books", s.path("books", "terminal.json")); err != nil {
+		return err
 	}
+	s.tell.say("ok", "terminal: ZVT on %s", s.zvt.text("addr"))
 	if err := s.writeConfig(); err != nil {
 		return err
 	}
@@ -163,7 +161,7 @@ kind = "webhook"
 url = "http://%s/events"
 secret = %q
 timeout = "5s"
-`, s.path("agent"), "file:"+s.path("lane1.key"), "file:"+s.path("lane2.key"), port, s.zvtAddr(),
+`, s.path("agent"), "file:"+s.path("lane1.key"), "file:"+s.path("lane2.key"), port, s.zvt.text("addr"),
 		s.acquirer.text("addr"), s.path("acquirer.pem"), s.crm.text("addr"), "file:"+s.path("crm.secret"))
 	s.lane1 = &till{key: keys["lane1"], register: "lane1"}
 	s.lane2 = &till{key: keys["lane2"], register: "lane2"}
@@ -194,9 +192,6 @@ func (s *shop) devicesReady(ctx context.Context, limit time.Duration) error {
 		text := ""
 		ready := err == nil
 		for _, d := range list {
-			if s.zvt == nil && d.ID == "terminal1" {
-				continue
-			}
 			if d.State != "idle" && d.State != "busy" {
 				ready = false
 				text = d.ID + " is " + d.State + ": " + d.Detail
@@ -271,14 +266,4 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return b
-}
-
-// terminalLane is off until the virtual terminal is there.
-const terminalLane = false
-
-func (s *shop) zvtAddr() string {
-	if s.zvt == nil {
-		return "127.0.0.1:9"
-	}
-	return s.zvt.text("addr")
 }
