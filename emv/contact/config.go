@@ -41,10 +41,11 @@ type Config struct {
 	Type byte
 	// Capabilities is 9F33. Bits for a PIN are taken away when Pad is nil, and
 	// the one for plaintext PIN unless PlaintextPIN is set. Zero means E0F8C8
-	// before that.
-	Capabilities [3]byte
-	Additional   [5]byte // 9F40
-	Country      int     // 9F1A, ISO 3166 number
+	// before that, unless NoCapabilities is set.
+	Capabilities   [3]byte
+	NoCapabilities bool    // 9F33 is 000000
+	Additional     [5]byte // 9F40
+	Country        int     // 9F1A, ISO 3166 number
 	// PlaintextPIN allows an offline PIN that travels to the card in clear
 	// between pad and card. Off by default: schemes are giving it up.
 	PlaintextPIN bool
@@ -189,7 +190,7 @@ func (c Config) normal() (Config, error) {
 	if c.Type == 0 {
 		c.Type = 0x22
 	}
-	if c.Capabilities == [3]byte{} {
+	if c.Capabilities == [3]byte{} && !c.NoCapabilities {
 		c.Capabilities = [3]byte{0xE0, 0xF8, 0xC8}
 	}
 	if c.Pad == nil {

@@ -48,6 +48,12 @@ func (s *Session) candidates(ctx context.Context) ([]Candidate, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(list) == 0 && s.direct {
+		for i := range s.config.Applications {
+			list = append(list, Candidate{AID: s.config.Applications[i].AID, terminal: &s.config.Applications[i]})
+		}
+		return list, nil
+	}
 	if len(list) == 0 {
 		if list, err = s.fromList(ctx); err != nil {
 			return nil, err
@@ -73,8 +79,6 @@ func rank(list []Candidate) {
 func (s *Session) fromPSE(ctx context.Context) ([]Candidate, error) {
 	a, err := s.selectName(ctx, pseName, false)
 	switch {
-	case errors.Is(err, ErrNotForwarded):
-		return nil, nil
 	case err != nil:
 		return nil, err
 	case a.Status == apdu.NotSupported:
@@ -155,9 +159,6 @@ func (s *Session) fromList(ctx context.Context) ([]Candidate, error) {
 		next := false
 		for range maxNames {
 			a, err := s.selectName(ctx, app.AID, next)
-			if errors.Is(err, ErrNotForwarded) {
-				break
-			}
 			if err != nil {
 				return nil, err
 			}

@@ -53,6 +53,8 @@ type Session struct {
 	asked       bool // a GENERATE AC may have reached the card
 	askedIssuer bool // Complete has begun
 	closing     bool // the store holds the second cryptogram
+	direct      bool // see Fragment.Direct
+	contactless bool // entered by the contactless directory
 	arc         string
 	results     []byte // 9F5B
 }
@@ -291,6 +293,10 @@ func (s *Session) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.openFrom(ctx, list)
+}
+
+func (s *Session) openFrom(ctx context.Context, list []Candidate) error {
 	for len(list) > 0 {
 		i, err := s.choose(ctx, list)
 		if err != nil {

@@ -13,5 +13,6 @@ var verbs = []func(*env) *cobra.Command{
 	queueVerb,
 	simVerb,
 	configVerb,
+	emvVerb,
 	versionVerb,
 }
