@@ -92,12 +92,17 @@ func (s *Store) leadBatch() {
 	s.waiting = slices.Delete(s.waiting, 0, n)
 	s.qmu.Unlock()
 
+	// Deferred, so that the store goes on when a function panics or ends its goroutine (as a failing test does).
+	defer s.handOn(batch[1:])
 	if batch[0].alone != nil {
 		batch[0].err = batch[0].alone()
 	} else {
 		s.run(batch)
 	}
+}
 
+// handOn wakes the callers of a batch that has ended and the leader of the next one.
+func (s *Store) handOn(others []*call) {
 	s.qmu.Lock()
 	var next *call
 	if len(s.waiting) > 0 {
@@ -110,7 +115,7 @@ func (s *Store) leadBatch() {
 	if next != nil {
 		next.wake <- true
 	}
-	for _, c := range batch[1:] {
+	for _, c := range others {
 		c.wake <- false
 	}
 }
@@ -158,8 +163,16 @@ func (s *Store) run(batch []*call) error {
 	if err != nil {
 		return fail(fmt.Errorf("commit: %w: %w", ErrNotStored, err))
 	}
+	collected := false
+	defer func() {
+		if !collected {
+			b.Rollback()
+			fail(fmt.Errorf("commit: a function beside this one did not return: %w", ErrNotStored))
+		}
+	}()
 	acks := s.takeAcks()
 	sets, changed, early, err := s.collect(b, acks, batch)
+	collected = true
 	if err != nil {
 		b.Rollback()
 		return fail(fmt.Errorf("commit: %w: %w", ErrNotStored, err))

@@ -397,8 +397,13 @@ func (s *Store) Depth(ctx context.Context, name string) (d Depth, err error) {
 		if err != nil {
 			return err
 		}
-		d = Depth{Pending: int64(t.pending) - int64(len(out.acked)), Bytes: int64(t.bytes), Dead: int64(t.dead)}
-		d.Pending = max(d.Pending, 0)
+		d = Depth{Pending: int64(t.pending), Bytes: int64(t.bytes), Dead: int64(t.dead)}
+		for seq := range out.acked {
+			// Between its commit and its leaving the set an acknowledgement is in the totals already.
+			if tx.get(bPend, consumerSeq(c.id, seq)) != nil {
+				d.Pending--
+			}
+		}
 		tx.scan(bPend, consumerSeq(c.id, 0)[:2], nil, false, func(k, _ []byte) bool {
 			seq := beSeq(k)
 			if _, ok := out.acked[seq]; ok {
