@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -95,7 +96,7 @@ func (a *running) open() error {
 	}
 	qo := &queue.Options{Logger: a.log}
 	if c.CRM.Kind != "" {
-		qo.Consumers = []queue.Consumer{{Name: crmConsumer, Topic: payment.Topic}}
+		qo.Consumers, qo.Lease = []queue.Consumer{{Name: crmConsumer, Topic: payment.Topic}}, lease(c.CRM)
 	}
 	if a.store, err = queue.Open(c.StorePath(), qo); err != nil {
 		if errors.Is(err, queue.ErrLocked) {
@@ -217,9 +218,16 @@ func (a *running) openCRM() error {
 	a.forwarder = crm.NewForwarder(outbox.New(a.store, crmConsumer, a.event), sink, crm.MapPayment(crm.Identity{
 		Source: "/" + name(a.o.Config.Agent.Merchant, "merchant") + "/" + name(a.o.Config.Agent.Store, "store"),
 		TZ:     zoneName(), StoreID: a.o.Config.Agent.Store, AgentVersion: a.o.Version,
-	}), &crm.ForwardOptions{Log: a.log})
+	}), &crm.ForwardOptions{Log: a.log, SendTimeout: sendTimeout(c)})
 	return nil
 }
+
+// sendTimeout is longer than a request to the CRM may take; a message is lent
+// for longer still, so that a slow delivery has no second one beside it.
+func sendTimeout(c config.CRM) time.Duration { return c.Timeout.Duration + 5*time.Second }
+
+// lease is how long the store lends a message.
+func lease(c config.CRM) time.Duration { return sendTimeout(c) + 30*time.Second }
 
 // event opens a message of the log as the JSON of its event.
 func (a *running) event(m queue.Message) ([]byte, error) {
@@ -233,6 +241,7 @@ func (a *running) event(m queue.Message) ([]byte, error) {
 func (a *running) openAPI(registry *prometheus.Registry) error {
 	c := a.o.Config
 	var keys []server.Credential
+	owner := map[server.Hash]string{}
 	for _, r := range c.Register {
 		key, err := r.Key.Value()
 		if err != nil {
@@ -241,24 +250,42 @@ func (a *running) openAPI(registry *prometheus.Registry) error {
 		if len(key) < 16 {
 			return fmt.Errorf("key of register %s has %d characters: use at least 16 random ones", r.ID, len(key))
 		}
+		hash := server.HashOf(key)
+		if other, ok := owner[hash]; ok {
+			return fmt.Errorf("registers %s and %s have the same key: a sale of one would wait at the pad of the other; make a key for each", other, r.ID)
+		}
+		owner[hash] = r.ID
 		role := server.RolePOS
 		if r.Manager {
 			role = server.RoleManager
 		}
-		keys = append(keys, server.Credential{ID: r.ID, Register: r.ID, Role: role, Hash: server.HashOf(key)})
+		keys = append(keys, server.Credential{ID: r.ID, Register: r.ID, Role: role, Hash: hash})
 	}
 	var err error
 	a.api, err = server.New(server.Options{
-		Engine: backend.New(a.engine), Keys: server.NewKeyring(keys...), Hosts: c.API.Hosts, Origins: c.API.Origins,
+		Engine: backend.New(a.engine), Lane: a.lane, Keys: server.NewKeyring(keys...), Hosts: c.API.Hosts, Origins: c.API.Origins,
 		Version: api.Version{Version: a.o.Version, API: "1"}, Ready: a.readiness, Control: control{a}, Registry: registry, Log: a.log,
 	})
 	return err
+}
+
+// lane is what the configuration says of a register.
+func (a *running) lane(register string) (device, currency string) {
+	for _, r := range a.o.Config.Register {
+		if r.ID == register {
+			return r.Device, r.Currency
+		}
+	}
+	return "", ""
 }
 
 // serve runs the parts until ctx ends or one of them fails.
 func (a *running) serve(ctx context.Context) error {
 	tills, err := server.Listen(a.o.Config.API.Listen)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("api.listen: another program has %s: stop it, or choose another port in the configuration and in the till: %w", a.o.Config.API.Listen, err)
+		}
 		return fmt.Errorf("api.listen: %w", err)
 	}
 	a.listen = tills.Addr().String()

@@ -35,21 +35,28 @@ func storeKey(dir, store string) ([]byte, error) {
 	}
 	key = make([]byte, 32)
 	_, _ = rand.Read(key) // never fails (crypto/rand)
-	return key, writeDurably(path, key)
+	if err := writeDurably(path, key); errors.Is(err, fs.ErrExist) {
+		return storeKey(dir, store) // another process has just made it
+	} else if err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
 // writeDurably writes a new file so that it is there whole after a power cut,
-// or not at all.
-func writeDurably(path string, data []byte) (err error) {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+// or not at all. It replaces none: fs.ErrExist then.
+func writeDurably(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", path, err)
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Link(f.Name(), path) // a rename would replace
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = os.Rename(f.Name(), path) // a file system without links
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

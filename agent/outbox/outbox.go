@@ -23,9 +23,8 @@ type Outbox struct {
 	consumer string
 	open     func(queue.Message) ([]byte, error)
 
-	mu    sync.Mutex
-	lent  map[uint64]queue.Delivery
-	later map[uint64]time.Time // what this process gave back, and until when
+	mu   sync.Mutex
+	lent map[uint64]queue.Delivery
 }
 
 var _ crm.Outbox = (*Outbox)(nil)
@@ -33,12 +32,8 @@ var _ crm.Outbox = (*Outbox)(nil)
 // New joins the consumer of the store. open unseals the body of a message to
 // the JSON of a payment event.
 func New(store *queue.Store, consumer string, open func(queue.Message) ([]byte, error)) *Outbox {
-	return &Outbox{store: store, consumer: consumer, open: open, lent: map[uint64]queue.Delivery{}, later: map[uint64]time.Time{}}
+	return &Outbox{store: store, consumer: consumer, open: open, lent: map[uint64]queue.Delivery{}}
 }
-
-// look is how often the store is asked again while it has nothing due: a
-// message that an earlier process gave back announces itself by no change.
-const look = 5 * time.Second
 
 // Lease implements [crm.Outbox]. A body that does not open is lent empty: no
 // mapper reads it, so that it is put aside and kept.
@@ -47,23 +42,20 @@ func (o *Outbox) Lease(ctx context.Context, max int) ([]crm.Item, time.Time, err
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("lease from the store: %w", err)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	items := make([]crm.Item, 0, len(lent))
 	for _, d := range lent {
 		body, err := o.open(d.Message)
 		if err != nil {
 			body = nil
 		}
+		o.mu.Lock()
 		o.lent[d.Seq] = d
-		delete(o.later, d.Seq)
+		o.mu.Unlock()
 		items = append(items, crm.Item{ID: d.Seq, Key: d.OrderKey, Body: body, Attempts: d.Attempts, Recorded: d.Time})
 	}
-	next := time.Now().Add(look)
-	for _, at := range o.later {
-		if at.Before(next) {
-			next = at
-		}
+	next, err := o.store.NextDue(ctx, o.consumer)
+	if err != nil { // what is lent goes out; the next look tells again
+		next = time.Now().Add(time.Second)
 	}
 	return items, next, nil
 }
@@ -95,9 +87,6 @@ func (o *Outbox) Retry(ctx context.Context, id uint64, at time.Time, attempts in
 	if err != nil {
 		return err
 	}
-	o.mu.Lock()
-	o.later[id] = at
-	o.mu.Unlock()
 	if attempts > d.Attempts {
 		return o.store.Retry(ctx, d, at, reason)
 	}

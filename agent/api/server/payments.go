@@ -26,6 +26,9 @@ func (s *Server) createPayment(c *call) error {
 		return err
 	}
 	body.RegisterID = register
+	if err := s.fits(&body); err != nil {
+		return err
+	}
 	claim, err := c.claim(body)
 	if err != nil {
 		return err
@@ -53,6 +56,21 @@ func (s *Server) createPayment(c *call) error {
 		p = ended
 	} // else the caller hears the state at the start, which is true as well
 	return c.reply(statusOf(p.State), viewPayment(&p))
+}
+
+// fits holds a request to what the configuration says of its register.
+func (s *Server) fits(b *api.PaymentRequest) error {
+	device, currency := "", ""
+	if s.o.Lane != nil {
+		device, currency = s.o.Lane(b.RegisterID)
+	}
+	if b.DeviceID != "" && b.DeviceID != device {
+		return &api.FieldError{ErrorCode: "request.invalid_field", Field: "device_id", Problem: "is not the device of this register; leave it out, or name the register of that device"}
+	}
+	if currency != "" && b.Amount.Currency != currency {
+		return &api.FieldError{ErrorCode: "request.invalid_field", Field: "amount.currency", Problem: "is not the currency of this register, which is " + currency}
+	}
+	return nil
 }
 
 // running reports whether the request that began the record is still at work.

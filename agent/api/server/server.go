@@ -50,6 +50,9 @@ type Options struct {
 	Hosts   []string // beside 127.0.0.1, ::1 and localhost; without port
 	Origins []string // allowed origins, "https://pos.example"; never "*"
 	Version api.Version
+	// Lane names the device and the currency of a register, empty where there is
+	// none to hold a request to; nil means none.
+	Lane func(register string) (device, currency string)
 	// Ready says whether payments can be taken; nil means always.
 	Ready func(context.Context) api.Readiness
 	// Control serves the command line; nil leaves it out.
