@@ -47,9 +47,9 @@ type Status struct {
 // Status, and a caller that decides about money treats the result as unknown.
 func ParseStatus(data []byte, c Charset) (Status, error) {
 	var room [256]byte
-	var refs [maxTexts]textRef
+	var at places
 	s := Status{}
-	t := texts{buf: room[:0], refs: refs[:0]}
+	buf := room[:0]
 	var err error
 	for rest := data; len(rest) > 0; {
 		f, r, e := NextField(rest, len(data)-len(rest))
@@ -59,13 +59,12 @@ func ParseStatus(data []byte, c Charset) (Status, error) {
 			}
 			break
 		}
-		var e2 error
-		if t, e2 = s.take(f, c, t); e2 != nil && err == nil {
-			err = e2
+		if buf, e = s.take(f, c, buf, &at); e != nil && err == nil {
+			err = e
 		}
 		rest = r
 	}
-	s.settle(t)
+	s.settle(string(buf), &at)
 	return s, err
 }
 
@@ -94,73 +93,28 @@ const (
 	maxTexts
 )
 
-// texts collects the texts of a status in one buffer, so that all of them cost
-// one allocation.
-type texts struct {
-	buf  []byte
-	refs []textRef
-}
+// places says where the texts of a status stand in one buffer, so that all of
+// them cost one allocation.
+type places [maxTexts]struct{ from, to int32 }
 
-type textRef struct {
-	field    textField
-	from, to int
-}
-
-// keep ends a text that was appended to buf from a place on.
-func (t texts) keep(f textField, from int, buf []byte) texts {
-	t.buf = buf
-	if len(t.refs) < cap(t.refs) {
-		t.refs = append(t.refs, textRef{f, from, len(buf)})
-	}
-	return t
+// keep notes that a text was appended to what was from bytes long.
+func (p *places) keep(f textField, from int, buf []byte) []byte {
+	p[f].from, p[f].to = int32(from), int32(len(buf))
+	return buf
 }
 
 // settle hands the texts out.
-func (s *Status) settle(t texts) {
-	all := string(t.buf)
-	long := ""
-	for _, r := range t.refs {
-		v := all[r.from:r.to]
-		switch r.field {
-		case textTrace:
-			s.Trace = v
-		case textLongTrace:
-			long = v
-		case textOrigTrace:
-			s.OrigTrace = v
-		case textReceipt:
-			s.Receipt = v
-		case textTurnover:
-			s.Turnover = v
-		case textTerminalID:
-			s.TerminalID = v
-		case textVUNumber:
-			s.VUNumber = strings.TrimSpace(v)
-		case textDate:
-			s.Date = v
-		case textTime:
-			s.Time = v
-		case textFirst6:
-			s.First6 = v
-		case textLast4:
-			s.Last4 = v
-		case textCardName:
-			s.CardName = strings.TrimSpace(v)
-		case textAuthCode:
-			s.AuthCode = strings.TrimSpace(v)
-		case textText:
-			s.Text = strings.TrimSpace(v)
-		case textAID:
-			s.AID = v
-		case textErrorText:
-			s.ErrorText = strings.TrimSpace(v)
-		case textErrorCode:
-			s.ErrorCode = v
-		case textLastReceipt:
-			s.LastReceipt = v
-		}
-	}
-	if strings.Trim(s.Trace, "0") == "" && long != "" {
+func (s *Status) settle(all string, p *places) {
+	text := func(f textField) string { return all[p[f].from:p[f].to] }
+	s.Trace, s.OrigTrace = text(textTrace), text(textOrigTrace)
+	s.Receipt, s.Turnover = text(textReceipt), text(textTurnover)
+	s.TerminalID, s.Date, s.Time = text(textTerminalID), text(textDate), text(textTime)
+	s.First6, s.Last4 = text(textFirst6), text(textLast4)
+	s.AID, s.ErrorCode, s.LastReceipt = text(textAID), text(textErrorCode), text(textLastReceipt)
+	s.VUNumber, s.CardName = strings.TrimSpace(text(textVUNumber)), strings.TrimSpace(text(textCardName))
+	s.AuthCode, s.Text = strings.TrimSpace(text(textAuthCode)), strings.TrimSpace(text(textText))
+	s.ErrorText = strings.TrimSpace(text(textErrorText))
+	if long := text(textLongTrace); long != "" && strings.Trim(s.Trace, "0") == "" {
 		s.Trace = long
 	}
 }
@@ -169,62 +123,62 @@ func (s *Status) settle(t texts) {
 var digitFields = [256]textField{bmpTrace: textTrace + 1, bmpOrigTrace: textOrigTrace + 1, bmpReceipt: textReceipt + 1,
 	bmpTurnover: textTurnover + 1, bmpTerminalID: textTerminalID + 1, bmpDate: textDate + 1, bmpTime: textTime + 1}
 
-func (s *Status) take(f Field, c Charset, t texts) (texts, error) {
-	v, from := f.Value, len(t.buf)
+func (s *Status) take(f Field, c Charset, buf []byte, p *places) ([]byte, error) {
+	v, from := f.Value, len(buf)
 	if d := digitFields[f.ID]; d != 0 {
-		return t.keep(d-1, from, appendDigits(t.buf, v)), nil
+		return p.keep(d-1, from, appendDigits(buf, v)), nil
 	}
 	switch f.ID {
 	case bmpResult:
 		if s.HasResult && s.Result != v[0] {
-			return t, fmt.Errorf("%w: two results", ErrMalformed)
+			return buf, fmt.Errorf("%w: two results", ErrMalformed)
 		}
 		s.Result, s.HasResult = v[0], true
 	case bmpAmount:
 		n, err := BCD(v)
 		if err != nil {
-			return t, fmt.Errorf("%w in BMP %02X", err, f.ID)
+			return buf, fmt.Errorf("%w in BMP %02X", err, f.ID)
 		}
 		if s.HasAmount && s.Amount != n {
-			return t, fmt.Errorf("%w: two amounts", ErrMalformed)
+			return buf, fmt.Errorf("%w: two amounts", ErrMalformed)
 		}
 		s.Amount, s.HasAmount = n, true
 	case bmpCurrency:
 		n, err := BCD(v)
 		if err != nil {
-			return t, fmt.Errorf("%w in BMP %02X", err, f.ID)
+			return buf, fmt.Errorf("%w in BMP %02X", err, f.ID)
 		}
 		if s.Currency != 0 && s.Currency != int(n) {
-			return t, fmt.Errorf("%w: two currencies", ErrMalformed)
+			return buf, fmt.Errorf("%w: two currencies", ErrMalformed)
 		}
 		s.Currency = int(n)
 	case bmpVUNumber:
-		return t.keep(textVUNumber, from, c.appendText(t.buf, v)), nil
+		return p.keep(textVUNumber, from, c.appendText(buf, v)), nil
 	case bmpPAN:
-		return t.pan(v), nil
+		return p.pan(v, buf), nil
 	case bmpCardType:
 		s.CardType = v[0]
 	case bmpCardName:
-		return t.keep(textCardName, from, c.appendText(t.buf, v)), nil
+		return p.keep(textCardName, from, c.appendText(buf, v)), nil
 	case bmpAID:
-		return t.keep(textAuthCode, from, appendPrintable(t.buf, v)), nil
+		return p.keep(textAuthCode, from, appendPrintable(buf, v)), nil
 	case bmpText:
-		return t.keep(textText, from, c.appendText(t.buf, v)), nil
+		return p.keep(textText, from, c.appendText(buf, v)), nil
 	case bmpPaymentType:
 		s.PaymentType = v[0]
 	case bmpTotals:
 		s.Totals = bytes.Clone(v)
 	case bmpContainer:
-		return s.container(v, c, t)
+		return s.container(v, c, buf, p)
 	}
-	return t, nil
+	return buf, nil
 }
 
-func (s *Status) container(v []byte, c Charset, t texts) (texts, error) {
+func (s *Status) container(v []byte, c Charset, buf []byte, p *places) ([]byte, error) {
 	for at, rest := 0, v; len(rest) > 0; {
 		_, r, err := NextElement(rest, at)
 		if err != nil {
-			return t, err
+			return buf, err
 		}
 		at, rest = at+len(rest)-len(r), r
 	}
@@ -235,27 +189,27 @@ func (s *Status) container(v []byte, c Charset, t texts) (texts, error) {
 		s.Technology, s.HasTech = b[0], true
 	}
 	if b, ok := Find(v, tagAID); ok {
-		t = t.keep(textAID, len(t.buf), appendHex(t.buf, b))
+		buf = p.keep(textAID, len(buf), appendHex(buf, b))
 	}
 	if b, ok := Find(v, tagErrorText); ok {
-		t = t.keep(textErrorText, len(t.buf), c.appendText(t.buf, b))
+		buf = p.keep(textErrorText, len(buf), c.appendText(buf, b))
 	}
 	if b, ok := Find(v, tagErrorCode); ok {
-		t = t.keep(textErrorCode, len(t.buf), appendHex(t.buf, b))
+		buf = p.keep(textErrorCode, len(buf), appendHex(buf, b))
 	}
 	if b, ok := Find(v, tagLastReceipt); ok {
-		t = t.keep(textLastReceipt, len(t.buf), appendDigits(t.buf, b))
+		buf = p.keep(textLastReceipt, len(buf), appendDigits(buf, b))
 	}
 	if b, ok := Find(v, tagLongTrace); ok {
-		t = t.keep(textLongTrace, len(t.buf), appendDigits(t.buf, b))
+		buf = p.keep(textLongTrace, len(buf), appendDigits(buf, b))
 	}
-	return t, nil
+	return buf, nil
 }
 
 // pan keeps first six and last four digits of BMP 22. E nibbles stand for
 // digits that the terminal masked. A PAN shorter than 12 digits, or longer than
 // 19, shows nothing.
-func (t texts) pan(v []byte) texts {
+func (p *places) pan(v, buf []byte) []byte {
 	var pan [20]byte
 	n := 0
 	for _, x := range v {
@@ -264,7 +218,7 @@ func (t texts) pan(v []byte) texts {
 				continue
 			}
 			if n == len(pan) {
-				return t
+				return buf
 			}
 			pan[n] = '0' + d
 			if n++; d > 9 {
@@ -273,17 +227,15 @@ func (t texts) pan(v []byte) texts {
 		}
 	}
 	if n < 12 || n > 19 {
-		return t
+		return buf
 	}
-	for _, p := range []struct {
-		field    textField
-		from, to int
-	}{{textFirst6, 0, 6}, {textLast4, n - 4, n}} {
-		if part := pan[p.from:p.to]; bytes.IndexByte(part, '*') < 0 {
-			t = t.keep(p.field, len(t.buf), append(t.buf, part...))
-		}
+	if part := pan[:6]; bytes.IndexByte(part, '*') < 0 {
+		buf = p.keep(textFirst6, len(buf), append(buf, part...))
 	}
-	return t
+	if part := pan[n-4 : n]; bytes.IndexByte(part, '*') < 0 {
+		buf = p.keep(textLast4, len(buf), append(buf, part...))
+	}
+	return buf
 }
 
 func appendPrintable(dst, v []byte) []byte {

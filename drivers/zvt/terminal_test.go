@@ -599,3 +599,71 @@ func TestNoCardNumberLeavesTheDriver(t *testing.T) {
 		}
 	})
 }
+
+// A result other than 00 is no end of day, however the terminal ends it.
+func TestEndOfDayThatFailed(t *testing.T) {
+	for name, c := range map[string]struct {
+		says [][]byte
+		want drivers.Result
+	}{
+		"result 77":      {[][]byte{append([]byte{0x80, 0, 0}, apduOf(zvt.CmdStatusInformation, []byte{0x27, 0x77})...), apduOf(zvt.CmdCompletion)}, drivers.Declined},
+		"aborted":        {[][]byte{append([]byte{0x80, 0, 0}, apduOf(zvt.CmdAborted, []byte{0x77})...)}, drivers.Declined},
+		"without result": {[][]byte{append([]byte{0x80, 0, 0}, apduOf(zvt.CmdCompletion)...)}, drivers.Unknown},
+		"result 00":      {[][]byte{append([]byte{0x80, 0, 0}, apduOf(zvt.CmdStatusInformation, []byte{0x27, 0x00})...), apduOf(zvt.CmdCompletion)}, drivers.Approved},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := script(t, c.says...)
+				defer d.end()
+				s, err := d.dev.(drivers.Settler).Settle(d.ctx)
+				if s.Result != c.want || (err == nil) != (c.want == drivers.Approved) {
+					t.Errorf("%s, %v; want %s", s.Result, err, c.want)
+				}
+			})
+		})
+	}
+}
+
+// The end overtakes the reply to our abort: the reply belongs to nothing that
+// follows.
+func TestAbortWhoseReplyComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host, device := drivertest.Pipe(drivertest.PipeOptions{Port: drivers.Port{Kind: drivers.KindTCP, Path: "line", Explicit: true}})
+		c := &till{t: t, ctx: t.Context(), tap: &tap{Transport: host}}
+		c.lines.Go(func() {
+			line := device.Stream()
+			defer line.Close()
+			b := make([]byte, 4096)
+			say := func(s ...byte) { line.Write(s) }
+			hear := func() { _, _ = line.Read(b) }
+			hear()
+			say(0x80, 0, 0, 0x06, 0x0F, 0x07, 0x19, 0x00, 0x29, 0x52, 0x00, 0x00, 0x01)
+			hear() // the answer to the completion
+			hear() // the sale
+			say(0x80, 0, 0)
+			hear() // the abort
+			say(0x06, 0x1E, 0x01, 0x6C)
+			hear() // the answer to the end
+			time.Sleep(time.Second)
+			say(0x84, 0x83, 0x00) // to the abort
+			hear()                // the display text
+			say(0x80, 0, 0)
+			io.Copy(io.Discard, line)
+		})
+		var err error
+		if c.dev, err = (zvt.Driver{}).Open(c.ctx, c.tap, drivers.Config{}); err != nil {
+			t.Fatal(err)
+		}
+		defer c.end()
+		go func() {
+			time.Sleep(2 * time.Second)
+			_ = c.dev.(drivers.PaymentTerminal).Abort(context.Background())
+		}()
+		if a, err := c.perform(euros(drivers.OpSale, 1000)); a.Result != drivers.Cancelled || err != nil {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if err := c.dev.(drivers.Display).Display(c.ctx, "NEXT"); err != nil {
+			t.Errorf("the next command got the abort's refusal: %v", err)
+		}
+	})
+}
