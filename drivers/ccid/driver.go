@@ -212,7 +212,14 @@ func (r *Reader) Health(ctx context.Context) (drivers.Health, error) {
 // status is GetSlotStatus.
 func (r *Reader) status(ctx context.Context) (ICC, error) {
 	r.changed = false
-	m, err := r.link.exchange(ctx, Message{Type: GetSlotStatus}, SlotStatus, waitAnswer)
+	var m Message
+	var err error
+	for range 3 { // it changes nothing and may be asked again
+		m, err = r.link.exchange(ctx, Message{Type: GetSlotStatus}, SlotStatus, waitStatus)
+		if !errors.Is(err, ErrNoAnswer) || ctx.Err() != nil {
+			break
+		}
+	}
 	// A failure that names the card's state is an answer too: an empty slot is
 	// reported that way by many readers.
 	if f, ok := errors.AsType[*failure](err); ok && f.code != 0xFB && f.code != 0xE0 {

@@ -34,6 +34,7 @@ var (
 const (
 	waitAnswer = 10 * time.Second
 	waitAbort  = 2 * time.Second
+	waitStatus = 3 * time.Second
 	// maxWait bounds one exchange with all its extensions.
 	maxWait = 5 * time.Minute
 	// maxStrays is how many messages that are no answer one exchange skips.

@@ -27,9 +27,13 @@ func scale(small, large int) int {
 type usb struct {
 	*drivertest.End
 	reader *virtual.Reader
+	aborts *[]byte // sequence numbers of ABORT requests; may be nil
 }
 
 func (u usb) Control(_ context.Context, requestType, request byte, value, index uint16, data []byte) (int, error) {
+	if u.aborts != nil && requestType == 0x21 && request == 1 {
+		*u.aborts = append(*u.aborts, byte(value>>8))
+	}
 	return u.reader.Control(requestType, request, value, index, data)
 }
 
@@ -45,7 +49,7 @@ func plug(t *testing.T, o *virtual.Options) (*ccid.Reader, *virtual.Reader) {
 	host, device := drivertest.Pipe(drivertest.PipeOptions{Port: port, Room: 1 << 20})
 	var served sync.WaitGroup
 	served.Go(func() { _ = v.Serve(context.Background(), device.Stream()) })
-	d, err := ccid.Driver{}.Open(t.Context(), usb{host, v}, drivers.Config{Name: "reader"})
+	d, err := ccid.Driver{}.Open(t.Context(), usb{End: host, reader: v}, drivers.Config{Name: "reader"})
 	if err != nil {
 		host.Close()
 		served.Wait()

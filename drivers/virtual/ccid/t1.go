@@ -57,10 +57,14 @@ func (t *cardT1) answer(raw []byte, wtx bool, run func([]byte) []byte) []byte {
 		}
 		return t.i()
 	case pcb&0x40 == 0: // R-block
-		if pcb>>4&1 == t.ns && len(t.out) > 0 {
+		switch {
+		case t.waiting: // the request for time once more
+			return t.last
+		case pcb>>4&1 == t.ns && len(t.out) > 0:
 			return t.i()
-		}
-		if t.last != nil {
+		case pcb>>4&1 == t.ns: // it waits for an answer to what did not come here
+			return t.r(0)
+		case t.last != nil:
 			return t.last
 		}
 		return t.r(0)
