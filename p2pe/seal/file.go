@@ -49,3 +49,10 @@ func overwrite(path string) error {
 	}
 	return syncDir(filepath.Dir(path))
 }
+
+// SyncDirOf makes the name of a file durable in its directory.
+func SyncDirOf(path string) error { return syncDir(filepath.Dir(path)) }
+
+// WriteFile writes a small file so that it is there whole after a power cut, or
+// as it was before. Only the owner can read it.
+func WriteFile(path string, data []byte) error { return writeDurably(path, data) }

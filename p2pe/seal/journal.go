@@ -146,7 +146,7 @@ func OpenJournal(ctx context.Context, path string, sealer Sealer, anchor Anchor)
 	if err != nil {
 		return nil, fmt.Errorf("seal: open the key journal: %w", err)
 	}
-	if err := lockFile(f); err != nil {
+	if err := LockFile(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	j, err := openJournal(ctx, f, sealer, anchor)
@@ -424,7 +424,7 @@ func ZeroizeJournal(path string) (last p2pe.KSN, err error) {
 		return "", fmt.Errorf("seal: open the key journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := lockFile(f); err != nil {
+	if err := LockFile(f); err != nil {
 		return "", err
 	}
 	slots, _, err := readSlots(f)

@@ -22,8 +22,9 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockFile takes the file for this process; it is free again when f is closed.
-func lockFile(f *os.File) error {
+// LockFile takes a file for this process; it is free again when f is closed.
+// [ErrInUse] says that another has it.
+func LockFile(f *os.File) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return ErrInUse

@@ -16,8 +16,9 @@ import (
 // flushed. That a rename survives a power cut there is not shown by a test.
 func syncDir(string) error { return nil }
 
-// lockFile takes the file for this process; it is free again when f is closed.
-func lockFile(f *os.File) error {
+// LockFile takes a file for this process; it is free again when f is closed.
+// [ErrInUse] says that another has it.
+func LockFile(f *os.File) error {
 	var o windows.Overlapped
 	o.OffsetHigh = 1 << 30 // far behind the content: a locked range cannot be read by others
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &o)

@@ -327,3 +327,12 @@ func (fileKeeper) insecure([]byte) string {
 
 // ErrInUse: another process works with the file.
 var ErrInUse error = p2pe.NewFault("keys.in_use", "seal: another tillbridge uses this key file: stop it first")
+
+// DestroyRoot destroys the root key of a directory without opening it, as
+// [Sealer.Destroy] does. A directory without one is done.
+func DestroyRoot(dir string) error {
+	if err := errors.Join(overwrite(filepath.Join(dir, rootFile)), overwrite(filepath.Join(dir, tpmAuthFile))); err != nil {
+		return fmt.Errorf("seal: destroy the root key: %w", err)
+	}
+	return nil
+}

@@ -87,7 +87,7 @@ func OpenShredder(path string, s Sealer) (*Shredder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrShredder, err)
 	}
-	if err := lockFile(f); err != nil {
+	if err := LockFile(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	r, err := openShredder(f, s)

@@ -12,6 +12,7 @@ var verbs = []func(*env) *cobra.Command{
 	txVerb,
 	queueVerb,
 	simVerb,
+	keysVerb,
 	configVerb,
 	emvVerb,
 	versionVerb,
