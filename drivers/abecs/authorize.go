@@ -97,6 +97,13 @@ func (s *session) goxOutcome(r Response, a emv.Amounts) (emv.Outcome, error) {
 		o.Decision = emv.Declined
 		o.Reasons = append(o.Reasons, emv.Reason{Step: "taa", Text: "the card answered AAC although the pad did not decline", Ref: "Book 3 section 9"})
 	}
+	if o.Decision == emv.Approved && isARQC(o.CID) {
+		o.Decision = emv.OnlineRequest
+		o.Reasons = append(o.Reasons, emv.Reason{Step: "taa", Text: "the pad reports an approval and the card asked for the host", Ref: "Book 3 section 9"})
+	}
+	if o.Decision == emv.Approved && o.Cryptogram == "" {
+		return o, fmt.Errorf("%w: an offline approval without the card's cryptogram", ErrMalformed)
+	}
 	o.Signature = res[1] == '1'
 	block, _ := r.Find(PINBlock)
 	switch {
@@ -127,6 +134,12 @@ func (s *session) goxOutcome(r Response, a emv.Amounts) (emv.Outcome, error) {
 func isAAC(cid string) bool {
 	b, err := hex.DecodeString(cid)
 	return err == nil && len(b) == 1 && b[0]&0xC0 == 0
+}
+
+// isARQC reports that the cryptogram asks for the host.
+func isARQC(cid string) bool {
+	b, err := hex.DecodeString(cid)
+	return err == nil && len(b) == 1 && b[0]&0xC0 == 0x80
 }
 
 // outcome reads what the card and the pad said in data, and checks that it is

@@ -53,6 +53,9 @@ func (d *device) cardData(ctx context.Context, c emv.Card) (p2pe.Envelope, error
 	if d.set.DataMethod == "51" {
 		e.Mode, e.IV = "CBC", iv
 	}
+	if d.set.DataMethod == "30" {
+		e.KeyVariant = p2pe.VariantPIN
+	}
 	e.EncryptionState = fmt.Sprintf("method %s, slot %02d", d.set.DataMethod, d.set.DataSlot)
 	e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode = c.MaskedPAN, c.BIN6, c.Last4, c.ServiceCode
 	return e, nil
@@ -62,7 +65,7 @@ func (d *device) cardData(ctx context.Context, c emv.Card) (p2pe.Envelope, error
 // and are refused. Where number and track have KSNs of their own the track is
 // kept, because it holds the number.
 func envelopeOf(r Response) (p2pe.Envelope, error) {
-	e := p2pe.Envelope{Scheme: p2pe.SchemeTDESDUKPT, DeviceProfile: "abecs", KeyVariant: "data-request",
+	e := p2pe.Envelope{Scheme: p2pe.SchemeTDESDUKPT, DeviceProfile: "abecs", KeyVariant: p2pe.VariantDataRequest,
 		Algorithm: "TDEA", Padding: "abecs"}
 	part := func(data, key ID) ([]byte, p2pe.KSN, error) {
 		v, ok := r.Find(data)

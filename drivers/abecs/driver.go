@@ -106,13 +106,38 @@ func (d *Driver) Open(ctx context.Context, t drivers.Transport, c drivers.Config
 	}
 	dev := &device{set: set, key: key, log: log, l: newLink(t, log), busy: make(chan struct{}, 1),
 		info: drivers.Info{Protocol: d.Name(), Port: port}}
-	if err := dev.openChannel(ctx); err != nil {
+	if err = dev.connect(ctx); err != nil && dev.l.heard && ctx.Err() == nil && lineTrouble(err) {
+		// A pad is there and the line spoilt a packet of 1 kB: once more.
+		log.Debug("open failed; once more", "device", port.Path, "err", err)
+		dev.l.dirty = true
+		err = dev.connect(ctx)
+	}
+	if err != nil {
 		return fail(err)
 	}
-	if dev.id, err = dev.identify(ctx); err != nil {
+	if err := dev.updateTables(ctx); err != nil {
 		return fail(err)
 	}
 	return dev, nil
+}
+
+// connect opens the channel and asks who is there. It may be repeated: nothing
+// that it sends moves money.
+func (d *device) connect(ctx context.Context) (err error) {
+	if err = d.openChannel(ctx); err == nil {
+		d.id, err = d.identify(ctx)
+	}
+	return err
+}
+
+// lineTrouble are the errors that another attempt may not meet.
+func lineTrouble(err error) bool {
+	for _, e := range []error{ErrNoAnswer, ErrNoise, ErrNAK, ErrChannel, ErrMalformed, NoChannel, ChannelError} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // openChannel opens the pad. The caller has the link.

@@ -16,12 +16,16 @@ var allowed = map[string]bool{
 	"MNU": true, "CHP": true,
 }
 
+// withParams are the commands whose blocks hold parameters.
+var withParams = map[string]bool{"GIX": true, "CEX": true, "GTK": true, "GCX": true, "GOX": true, "FCX": true, "MNU": true}
+
 // dukptMethods are the ways to encrypt card data that the driver asks for.
 // Master keys and random keys leave no KSN that the acquirer could use.
-var dukptMethods = []string{"50", "51"}
+var dukptMethods = []string{"30", "50", "51"}
 
 // secretTags hold a card number, a track, a name or an expiry date.
-var secretTags = []tlv.Tag{0x56, 0x57, 0x5A, 0x5F20, 0x5F24, 0x9F1F, 0x9F20, 0x9F6B}
+// The templates 70, 77 and 80 hold what the card answered, with all of these.
+var secretTags = []tlv.Tag{0x56, 0x57, 0x5A, 0x5F20, 0x5F24, 0x70, 0x77, 0x80, 0x99, 0x9F0B, 0x9F1F, 0x9F20, 0x9F6B}
 
 // CheckCommand refuses a command whose answer would hold clear card data, with
 // an error that matches drivers.ErrRefused. Every command passes it on its way
@@ -34,6 +38,19 @@ func CheckCommand(packet []byte) error {
 	refuse := func(why string) error { return fmt.Errorf("%w (%s: %s)", drivers.ErrRefused, r.Name, why) }
 	if !allowed[r.Name.String()] {
 		return refuse("not a command of this driver")
+	}
+	if withParams[r.Name.String()] {
+		// The pad takes which of two it likes, and may read on where we stop.
+		seen := map[ID]bool{}
+		for p, err := range r.Params() {
+			if err != nil {
+				return err
+			}
+			if seen[p.ID] && p.ID != MenuOption {
+				return refuse("parameter " + p.ID.String() + " is there twice")
+			}
+			seen[p.ID] = true
+		}
 	}
 	switch r.Name.String() {
 	case "GTK":

@@ -52,6 +52,7 @@ type link struct {
 	channel *Channel // nil before OPN
 	lost    bool     // the pad said that the channel is gone: OPN is due
 	dirty   bool     // begin with CAN
+	heard   bool     // the pad answered a CAN
 }
 
 func newLink(t drivers.Transport, log *slog.Logger) *link {
@@ -149,7 +150,7 @@ func (l *link) resync(ctx context.Context, n int, wait time.Duration, late func(
 						return found, err
 					}
 				}
-				l.dirty = false
+				l.dirty, l.heard = false, true
 				return found, nil
 			}
 			if ev == frame.Message && late != nil && !found {

@@ -149,6 +149,11 @@ func (d *device) TableVersion(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer unlock()
+	return d.tableVersion(ctx)
+}
+
+// tableVersion is TableVersion for who has the link.
+func (d *device) tableVersion(ctx context.Context) (string, error) {
 	acq, _ := number([]byte(d.set.Acquirer))
 	r, err := d.params(ctx, "GIX", false, Param{IDList, appendIDs(nil, TableVersion(acq))})
 	if err != nil {
@@ -170,6 +175,11 @@ func (d *device) LoadTables(ctx context.Context, version string, records []strin
 		return err
 	}
 	defer unlock()
+	return d.loadTables(ctx, version, records)
+}
+
+// loadTables is LoadTables for who has the link.
+func (d *device) loadTables(ctx context.Context, version string, records []string) error {
 	blocks, err := tableBlocks(records)
 	if err != nil {
 		return d.fail("TLI", err)
@@ -212,6 +222,9 @@ func (d *device) LoadTables(ctx context.Context, version string, records []strin
 // tableBlocks packs records into blocks: their number in two digits and the
 // records, each with its own length in front.
 func tableBlocks(records []string) ([][]byte, error) {
+	if len(records) == 0 {
+		return nil, fmt.Errorf("abecs: no table records: the pad would take no card any more")
+	}
 	var blocks [][]byte
 	var block []byte
 	n := 0

@@ -83,10 +83,10 @@ func (s *session) step(ctx context.Context, op string, from stage, f func(ctx co
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	s.mu.Lock()
 	if s.ended || s.stage != from || s.d.session != s {
 		s.mu.Unlock()
+		unlock()
 		return s.d.fail(op, ErrOrder)
 	}
 	running := make(chan struct{})
@@ -96,6 +96,7 @@ func (s *session) step(ctx context.Context, op string, from stage, f func(ctx co
 		s.mu.Lock()
 		s.stop, s.running = nil, nil
 		s.mu.Unlock()
+		unlock() // before Cancel goes on: it needs the link
 		close(running)
 	}()
 	s.stage = over // until f says otherwise: a failed step ends the payment

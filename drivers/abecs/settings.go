@@ -15,7 +15,8 @@ type Settings struct {
 	// ("data_slot", "pin_slot"; default 0).
 	DataSlot, PINSlot int
 	// DataMethod is how card data is encrypted ("data_method"): 50 TDES DUKPT
-	// data key, ECB (default); 51 the same, CBC.
+	// data key, ECB (default); 51 the same, CBC; 30 TDES DUKPT with the PIN
+	// variant, ECB, for pads that know no other.
 	DataMethod string
 	// Acquirer is the acquirer of the tables ("acquirer", two digits). 00 takes
 	// the first that the card fits. Default 00.
@@ -29,11 +30,14 @@ type Settings struct {
 	// SwipePIN asks for the PIN of a swiped card whose service code demands it
 	// ("swipe_pin", default true).
 	SwipePIN bool
+	// Tables is a file of EMV tables ("tables", see [ParseTables]): a pad that
+	// holds another version is loaded when it is opened. Empty loads none.
+	Tables string
 	// IdleText is shown when the device is closed ("idle_text", 32 characters).
 	IdleText string
 }
 
-var settingNames = []string{"acquirer", "baud", "customer_wait", "data_method", "data_slot", "force_online", "idle_text", "pin_slot", "swipe_pin"}
+var settingNames = []string{"acquirer", "baud", "customer_wait", "data_method", "data_slot", "force_online", "idle_text", "pin_slot", "swipe_pin", "tables"}
 
 // ParseSettings checks the parameters of a configuration.
 func ParseSettings(params map[string]string) (Settings, error) {
@@ -52,8 +56,8 @@ func ParseSettings(params map[string]string) (Settings, error) {
 			n, err = intSetting(v, 1, 255)
 			s.CustomerWait = time.Duration(n) * time.Second
 		case "data_method":
-			if s.DataMethod = v; v != "50" && v != "51" {
-				err = fmt.Errorf("it is 50 (TDES DUKPT, ECB) or 51 (CBC)")
+			if s.DataMethod = v; v != "30" && v != "50" && v != "51" {
+				err = fmt.Errorf("it is 50 (TDES DUKPT, ECB), 51 (CBC) or 30 (PIN variant)")
 			}
 		case "acquirer":
 			if _, ok := number([]byte(v)); !ok || len(v) != 2 {
@@ -64,6 +68,10 @@ func ParseSettings(params map[string]string) (Settings, error) {
 			s.ForceOnline, err = strconv.ParseBool(v)
 		case "swipe_pin":
 			s.SwipePIN, err = strconv.ParseBool(v)
+		case "tables":
+			if s.Tables = v; v == "" {
+				err = fmt.Errorf("it is the path of a file")
+			}
 		case "idle_text":
 			if len(v) > 32 || strings.IndexFunc(v, func(r rune) bool { return r < 0x20 || r > 0x7E }) >= 0 {
 				err = fmt.Errorf("it has at most 32 printable characters")

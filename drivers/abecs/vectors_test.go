@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -224,7 +225,7 @@ func application(t *testing.T, what string, packet []byte, response bool) {
 		for i := range r.Blocks() {
 			blocks = append(blocks, r.Block(i))
 		}
-		if withParams[name] {
+		if paramNames[name] {
 			for p, err := range r.Params() {
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
@@ -245,7 +246,7 @@ func application(t *testing.T, what string, packet []byte, response bool) {
 		for i := range r.Blocks() {
 			blocks = append(blocks, r.Block(i))
 		}
-		if withParams[name] {
+		if paramNames[name] {
 			for p, err := range r.Params() {
 				if err != nil {
 					t.Errorf("%s: %v", what, err)
@@ -264,19 +265,32 @@ func application(t *testing.T, what string, packet []byte, response bool) {
 		t.Errorf("%s: built again %X", what, got)
 	}
 	if len(params) > 0 {
-		again, err := AppendParams(nil, name, params...)
-		if err != nil {
-			t.Errorf("%s: %v", what, err)
-			return
+		// Block by block: another sender may begin a new one earlier than we do.
+		got := head
+		for _, b := range blocks {
+			r := Request{blocks: append(fmt.Appendf(nil, "%03d", len(b)), b...)}
+			var own []Param
+			for p := range r.Params() {
+				own = append(own, p)
+			}
+			again, err := AppendParams(nil, name, own...)
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			if len(b) == 0 {
+				again = append(again, "000"...)
+			}
+			got += string(again[3:])
 		}
-		if got := head + string(again[3:]); got != string(packet) {
+		if got != string(packet) {
 			t.Errorf("%s: built again from its parameters %X", what, got)
 		}
 	}
 }
 
-// withParams are the commands whose blocks hold parameters.
-var withParams = map[string]bool{"GIX": true, "CEX": true, "GTK": true, "GCX": true, "GED": true, "GOX": true, "FCX": true,
+// paramNames are the commands whose blocks hold parameters.
+var paramNames = map[string]bool{"GIX": true, "CEX": true, "GTK": true, "GCX": true, "GED": true, "GOX": true, "FCX": true,
 	"EBX": true, "MNU": true, "GCD": true, "CLX": true, "MLI": true}
 
 // line checks a line of a transcript that was taken above stuffing: it is
