@@ -61,7 +61,7 @@ func TestCancelNeverFindsItsOwnStepBusy(t *testing.T) {
 		waiting <- struct{}{}
 		return true
 	}
-	for range 300 {
+	for range 50 {
 		ctx := limited(t, time.Minute)
 		pay := begin(t, dev)
 		done := make(chan struct{})

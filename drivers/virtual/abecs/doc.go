@@ -26,7 +26,7 @@
 //	{"do":"wrong-pin"}                 a PIN that is not the card's
 //	{"do":"cancel"}                    red key, whatever the pad waits for
 //	{"do":"walk-away"}                 nobody answers, whatever the pad waits for
-//	{"do":"remove"}                    takes the card out when asked
+//	{"do":"remove"}                    takes the card out when asked, or now when its payment is over
 //	{"do":"pull","at":"GOX"}           takes the card out too early: when GOX (or GCX, FCX) begins
 //	{"do":"key","key":"ok"}            ok, f1 to f4, back, cancel
 //	{"do":"choose","n":2}              an entry of a menu, from 1

@@ -130,11 +130,16 @@ func (p *Pad) Do(s Step) error {
 		p.faults.add(s)
 		return nil
 	case "remove":
+		// After the payment nobody has to ask; before, the step waits its turn.
 		p.mu.Lock()
-		if p.slot != nil && p.waiting != "removal" {
+		taken := p.slot != nil && p.slot.over && p.waiting != "removal"
+		if taken {
 			p.slot.gone = true
 		}
 		p.mu.Unlock()
+		if taken {
+			return nil
+		}
 	case "pin", "wrong-pin", "cancel", "walk-away", "pull", "key", "choose", "forget":
 	default:
 		return fmt.Errorf("no such step; see the list in the package's comment")
@@ -227,6 +232,7 @@ type inserted struct {
 	card  *virtualcard.Card
 	entry string // "contact", "contactless", "swipe"
 	gone  bool   // guarded by Pad.mu
+	over  bool   // its payment is; guarded by Pad.mu
 
 	kernel *kernel
 	read   bool // data may be fetched by GTK, once
@@ -278,6 +284,23 @@ func (p *Pad) put(s Step) (*inserted, error) {
 		p.slot = in
 	}
 	return in, nil
+}
+
+// finish ends the payment of a card.
+func (p *Pad) finish(in *inserted) {
+	in.done = true
+	p.mu.Lock()
+	in.over = true
+	p.mu.Unlock()
+}
+
+// again makes a card that stayed in the slot ready for another payment.
+func (p *Pad) again(in *inserted) {
+	in.card.Reset()
+	in.kernel, in.pin, in.read, in.began, in.done, in.line = nil, nil, false, false, false, 0
+	p.mu.Lock()
+	in.over = false
+	p.mu.Unlock()
 }
 
 // inSlot returns the chip card that is in the slot.

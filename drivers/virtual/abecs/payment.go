@@ -29,6 +29,9 @@ func (s *session) gcx(c command) (answer, error) {
 	s.card = nil
 	opt := l.text(inGCXOpt, 5, "00000")
 	in := s.pad.inSlot()
+	if in != nil {
+		s.pad.again(in)
+	}
 	for in == nil {
 		s.pad.show("INSERT OR SWIPE CARD")
 		step, err := s.ask(needCard, l.limit(pinpadTimeout))
@@ -250,7 +253,7 @@ func (s *session) firstCryptogram(in *inserted, amount, floor int64, exception, 
 	}
 	if got != online {
 		line.Final = line.First
-		in.done = true
+		s.pad.finish(in)
 	}
 	in.line = s.pad.enter(line)
 	return statOK
@@ -503,7 +506,7 @@ func (s *session) fcx(c command) answer {
 	if s.pad.customer.pulls("FCX") {
 		s.pad.pull(in)
 	}
-	in.done = true
+	s.pad.finish(in)
 	data, _ := l.get(inEMVData)
 	var got outcome
 	if k.contactless {
