@@ -18,12 +18,6 @@ type lane struct {
 	heldBy  string        // record that a person must resolve before the lane opens, or empty
 	free    chan struct{} // closed and replaced when the lane is released
 
-	// last is the terminal's last transaction as far as we know it, for
-	// terminals that authorise by themselves.
-	last      payment.TerminalRef
-	lastKnown bool
-	lastNone  bool
-
 	// cardLeft: the last payment's card was not taken out. It belongs to whoever
 	// has the device.
 	cardLeft bool

@@ -40,40 +40,30 @@ func referenceOf(r payment.TerminalRef) drivers.TerminalReference {
 	return drivers.TerminalReference{TerminalID: r.TerminalID, Receipt: r.Receipt, Trace: r.Trace, Date: r.Date, Time: r.Time}
 }
 
-// baseline learns what the terminal did last before we start something: a
-// lost answer is later told from an older transaction of the same amount.
+// baseline asks what the terminal did last before we start something: a lost
+// answer is later told from an older transaction of the same amount. It is
+// asked each time: someone may have used the terminal's own keys since, and a
+// terminal may leave out of its record what it told us of a decline.
 func (e *Engine) baseline(l *lane, d drivers.Device) (before *payment.TerminalRef, none bool) {
-	l.mu.Lock()
-	known, last, lastNone := l.lastKnown, l.last, l.lastNone
-	l.mu.Unlock()
-	if !known {
-		lt, ok := d.(drivers.LastTransaction)
-		if !ok {
-			return nil, false
-		}
-		ctx, cancel := context.WithTimeout(e.hard, e.o.HostTimeout)
-		a, err := lt.Last(ctx)
-		cancel()
-		if err != nil || a.Result == drivers.Unknown || a.Result == "" {
-			e.log.Warn("the terminal did not say what it did last; a lost answer would need a person", "register", l.RegisterID, "err", err)
-			return nil, false
-		}
-		last, lastNone = refOf(a.Reference), a.Result == drivers.NotStarted
-		if !lastNone && last.Trace == "" && last.Receipt == "" {
-			return nil, false
-		}
-		l.remember(last, lastNone)
+	lt, ok := d.(drivers.LastTransaction)
+	if !ok {
+		return nil, false
 	}
-	if lastNone {
+	ctx, cancel := context.WithTimeout(e.hard, e.o.HostTimeout)
+	a, err := lt.Last(ctx)
+	cancel()
+	if err != nil || a.Result == drivers.Unknown || a.Result == "" {
+		e.log.Warn("the terminal did not say what it did last; a lost answer would need a person", "register", l.RegisterID, "err", err)
+		return nil, false
+	}
+	if a.Result == drivers.NotStarted {
 		return nil, true
 	}
+	last := refOf(a.Reference)
+	if last.Trace == "" && last.Receipt == "" {
+		return nil, false
+	}
 	return &last, false
-}
-
-func (l *lane) remember(ref payment.TerminalRef, none bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last, l.lastNone, l.lastKnown = ref, none, none || ref.Trace != "" || ref.Receipt != ""
 }
 
 // payAtTerminal runs a payment on a terminal that authorises by itself. It
@@ -107,8 +97,9 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 	answer, fault := e.perform(t, p.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 		CurrencyNumeric: amounts.CurrencyNumeric, AcceptPartial: p.Request.AcceptPartial})
 	took := e.now().Sub(began).Milliseconds()
-	if answer.Result != drivers.Unknown {
-		l.remember(refOf(answer.Reference), false)
+	if same, _ := stale(before, answer.Reference); same && answer.Result != drivers.Unknown {
+		e.log.Warn("the terminal answered with the transaction before ours", "payment", p.ID)
+		answer.Result = drivers.Unknown
 	}
 	return e.terminalSaid(l, job, p, answer, took), fault
 }
@@ -118,13 +109,15 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.TerminalRequest) (drivers.TerminalAnswer, error) {
 	ctx, cancel := context.WithTimeout(e.hard, e.o.TerminalTimeout)
 	defer cancel()
+	var told *terminalWord
 	r.Persist = func(ctx context.Context, a drivers.TerminalAnswer) error {
+		word := wordOf(a)
+		told = &word
 		return e.keep(ctx, id, func(w *work) error {
 			h, err := w.get(id)
 			if err != nil {
 				return err
 			}
-			word := wordOf(a)
 			h.Private.Answer = &word
 			return w.put(h)
 		})
@@ -140,6 +133,10 @@ func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.Termina
 	}
 	if answer.Op != "" && answer.Op != r.Op {
 		e.log.Warn("the terminal answered for another operation", "id", id, "asked", string(r.Op), "answered", string(answer.Op))
+		answer.Result = drivers.Unknown
+	}
+	if told != nil && answer.Result != drivers.Unknown && (told.Result != answer.Result || answer.Result == drivers.Approved && told.Amount != answer.Amount) {
+		e.log.Warn("the terminal gave two results for one command", "id", id, "first", string(told.Result), "then", string(answer.Result))
 		answer.Result = drivers.Unknown
 	}
 	return answer, err
@@ -221,8 +218,8 @@ func (e *Engine) terminalApproved(l *lane, p payment.Payment, word terminalWord,
 		why = "the terminal approved an amount or currency that was not asked for; it is taken back"
 	}
 	_, err = e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
-		if p.Facts.Has(payment.ReversalDurable) {
-			return nil
+		if p.State.Final() || p.Facts.Has(payment.ReversalDurable) {
+			return nil // also where a person closed it meanwhile
 		}
 		fill(p)
 		if p.Terminal == (payment.TerminalRef{}) {
@@ -325,8 +322,8 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 		amounts := operationAmounts(&o)
 		answer, fault := e.perform(t, o.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 			CurrencyNumeric: amounts.CurrencyNumeric, Original: referenceOf(original)})
-		if answer.Result != drivers.Unknown {
-			l.remember(refOf(answer.Reference), false)
+		if same, _ := stale(before, answer.Reference); same && answer.Result != drivers.Unknown {
+			answer.Result = drivers.Unknown
 		}
 		doubt = e.terminalSaidOfOperation(l, o, answer)
 		return fault

@@ -15,11 +15,14 @@ import (
 // command is what the fake terminal does with one command.
 type command struct {
 	result   drivers.Result
-	amount   int64 // approved; 0 means asked
-	currency int   // 0 means asked
-	lost     bool  // the answer is lost before we have it
-	lostAck  bool  // we have it, and the terminal's end is lost
-	dumb     bool  // the answer carries no reference
+	amount   int64          // approved; 0 means asked
+	currency int            // 0 means asked
+	lost     bool           // the answer is lost before we have it
+	lostAck  bool           // we have it, and the terminal's end is lost
+	dumb     bool           // the answer carries no reference
+	then     func()         // runs after the command, before its answer
+	stale    bool           // nothing is done, the answer is the last deed's
+	after    drivers.Result // given to us after the result was stored
 	hold     chan struct{}
 }
 
@@ -31,6 +34,7 @@ type deed struct {
 	trace    int
 	result   drivers.Result
 	original string
+	terminal string
 }
 
 // fakeTerminal authorises by itself and remembers what it did.
@@ -41,9 +45,10 @@ type fakeTerminal struct {
 	script  []command
 	deeds   []deed
 	trace   int
-	asked   int  // queries
-	mute    int  // so many queries fail
-	unsure  bool // queries are answered with Unknown
+	asked   int    // queries
+	mute    int    // so many queries fail
+	onLast  func() // runs at the begin of a query
+	unsure  bool   // queries are answered with Unknown
 	noLast  bool
 	noOp    bool // the query does not say the operation
 	forget  bool // the query carries no reference
@@ -79,7 +84,11 @@ func (d *fakeTerminal) dead() bool {
 }
 
 func (x deed) reference() drivers.TerminalReference {
-	return drivers.TerminalReference{TerminalID: "52000001", Trace: fmt.Sprintf("%06d", x.trace), Receipt: fmt.Sprintf("%04d", x.trace)}
+	id := "52000001"
+	if x.terminal != "" {
+		id = x.terminal
+	}
+	return drivers.TerminalReference{TerminalID: id, Trace: fmt.Sprintf("%06d", x.trace), Receipt: fmt.Sprintf("%04d", x.trace)}
 }
 
 func (x deed) answer() drivers.TerminalAnswer {
@@ -114,6 +123,13 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 	if c.result == drivers.NotStarted {
 		return drivers.TerminalAnswer{Result: drivers.NotStarted, Op: r.Op}, nil
 	}
+	if c.then != nil {
+		defer c.then()
+	}
+	if c.stale {
+		a := d.deeds[len(d.deeds)-1].answer()
+		return a, r.Persist(ctx, a)
+	}
 	if c.result == drivers.Unknown { // the command itself was lost
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, drivers.ErrUnplugged
 	}
@@ -139,6 +155,9 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 	if err := r.Persist(ctx, a); err != nil {
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, err
 	}
+	if c.after != "" {
+		a.Result = c.after
+	}
 	if c.lostAck {
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, drivers.ErrUnplugged
 	}
@@ -162,6 +181,9 @@ func (d *fakeTerminal) checkArmed(r drivers.TerminalRequest) {
 }
 
 func (d *fakeTerminal) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
+	if d.onLast != nil {
+		d.onLast()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
@@ -183,6 +205,14 @@ func (d *fakeTerminal) Last(ctx context.Context) (drivers.TerminalAnswer, error)
 		a.Reference = drivers.TerminalReference{}
 	}
 	return a, nil
+}
+
+// keyed is a sale at the terminal's own keys, without us.
+func (d *fakeTerminal) keyed(amount int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trace++
+	d.deeds = append(d.deeds, deed{op: drivers.OpSale, amount: amount, currency: 978, trace: d.trace, result: drivers.Approved})
 }
 
 // net is what the terminal's books say was taken.
@@ -265,7 +295,9 @@ func TestHowATerminalEndsAPayment(t *testing.T) {
 		"command lost, twin": {first: true, set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Unknown}} }, status: payment.Failed, stage: payment.StageDevice},
 		"decline lost":       {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Declined, lost: true}} }, status: payment.Declined, stage: payment.StageByIssuer},
 		"end lost after ack": {first: true, set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, lostAck: true}} }, status: payment.Succeeded, net: 1000},
-		"mute for a while":   {first: true, set: func(d *fakeTerminal) { d.script, d.mute = []command{{result: drivers.Approved, lost: true}}, 4 }, status: payment.Succeeded, net: 1000},
+		"mute for a while": {first: true, set: func(d *fakeTerminal) {
+			d.script = []command{{result: drivers.Approved, lost: true, then: func() { d.mute = 4 }}}
+		}, status: payment.Succeeded, net: 1000},
 		"part, not accepted": {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400}} }, status: payment.Declined, stage: payment.StageByRule},
 		"part, accepted":     {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400}} }, partial: true, status: payment.Succeeded, net: 400},
 		"part lost":          {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400, lost: true}} }, status: payment.Declined, stage: payment.StageByRule},

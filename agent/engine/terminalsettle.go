@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"tillbridge/agent/payment"
@@ -195,17 +196,38 @@ func sameRef(a, b payment.TerminalRef) (same, comparable bool) {
 	return false, false
 }
 
+// stale reports whether a reference is that of the transaction before ours.
+func stale(before *payment.TerminalRef, r drivers.TerminalReference) (same, comparable bool) {
+	if before == nil {
+		return false, false
+	}
+	return sameRef(*before, refOf(r))
+}
+
 // attribute decides whose a last transaction is: by the reference that the
 // terminal gave us, else by what it had done before we began. An equal amount
-// alone proves nothing.
+// alone proves nothing, and another terminal's record less.
 func attribute(v private, last terminalWord) whose {
 	if last.Result == drivers.NotStarted {
-		if v.Before != nil || v.Answer != nil && v.Answer.Result == drivers.Approved {
-			return nobodyKnows // it had one, and has none now
+		if v.BeforeNone && (v.Answer == nil || v.Answer.Result != drivers.Approved) {
+			return nothing
 		}
-		return nothing
+		return nobodyKnows // it had one and has none now, or it never said
 	}
-	if v.Answer != nil && (v.Answer.Reference.Trace != "" || v.Answer.Reference.Receipt != "") {
+	if otherTerminal(v.Before, last.Reference) {
+		return nobodyKnows
+	}
+	told := v.Answer != nil && (v.Answer.Reference.Trace != "" || v.Answer.Reference.Receipt != "")
+	if told && v.Before != nil {
+		if same, _ := sameRef(*v.Before, v.Answer.Reference); same {
+			// What it told us names the transaction before.
+			if v.Answer.Result == drivers.Approved {
+				return nobodyKnows
+			}
+			told = false
+		}
+	}
+	if told {
 		switch same, ok := sameRef(v.Answer.Reference, last.Reference); {
 		case same:
 			return ours
@@ -223,10 +245,42 @@ func attribute(v private, last terminalWord) whose {
 	switch same, ok := sameRef(*v.Before, last.Reference); {
 	case same:
 		return older
-	case ok:
+	case ok && follows(*v.Before, last.Reference):
 		return ours
+	case ok:
+		return somebody
 	}
 	return nobodyKnows
+}
+
+func otherTerminal(before *payment.TerminalRef, last payment.TerminalRef) bool {
+	return before != nil && before.TerminalID != "" && last.TerminalID != "" && before.TerminalID != last.TerminalID
+}
+
+// follows reports whether b can be the one transaction after a: its trace or
+// receipt number is the next. Where more than one was made since, or the
+// numbers went back, the last one need not be ours. References that do not
+// count are taken as they are.
+func follows(a, b payment.TerminalRef) bool {
+	next := func(x, y string) (yes, counted bool) {
+		n, err1 := strconv.Atoi(x)
+		m, err2 := strconv.Atoi(y)
+		if err1 != nil || err2 != nil || len(x) > 6 || len(y) > 6 {
+			return false, false
+		}
+		return m == n+1 || m <= 1 && n == pow10(len(x))-1, true
+	}
+	trace, tc := next(a.Trace, b.Trace)
+	receipt, rc := next(a.Receipt, b.Receipt)
+	return trace || receipt || !tc && !rc
+}
+
+func pow10(n int) int {
+	p := 1
+	for range n {
+		p *= 10
+	}
+	return p
 }
 
 // applyLast settles a record by the terminal's last transaction. It reports
@@ -262,7 +316,6 @@ func (e *Engine) applyLast(l *lane, h *held, a drivers.TerminalAnswer) bool {
 		e.park(l, p.ID, "the terminal's last transaction is a "+string(word.Op)+"; it cannot say what became of this payment")
 		return true
 	}
-	l.remember(word.Reference, false)
 	switch a.Result {
 	case drivers.Approved:
 		c, err := payment.LookupCurrency(p.Request.Amount.Currency)
@@ -307,7 +360,6 @@ func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer
 		default:
 			to, learn, why = payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, "the terminal's own record shows that it was not done"
 		}
-		l.remember(word.Reference, false)
 	default:
 		e.park(l, o.ID, "the terminal's last transaction does not tell what became of this "+string(o.Kind))
 		return true
@@ -340,6 +392,10 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		e.park(l, p.ID, "the approval has to be taken back and the terminal gave no reference for it: reverse it at the terminal")
 		return true
 	}
+	if otherTerminal(&p.Terminal, last.Reference) {
+		e.park(l, p.ID, "the approval has to be taken back and another terminal stands at this register: reverse it at the one that took it")
+		return true
+	}
 	same, ok := sameRef(p.Terminal, last.Reference)
 	op := drivers.OpReversal
 	if p.Request.Intent == payment.IntentAuth {
@@ -348,7 +404,6 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 	switch {
 	case ok && !same && last.does(op, p.Terminal) && last.Result == drivers.Approved && h.Private.Tries > 0 && h.Private.Answer != nil && last.Amount == h.Private.Answer.Amount:
 		e.ackTerminalReversal(l, p.ID)
-		l.remember(last.Reference, false)
 		return true
 	case same && h.Private.Tries < maxTakeBack:
 	default:
@@ -360,15 +415,22 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		amount = h.Private.Answer.Amount
 	}
 	c, _ := payment.LookupCurrency(p.Request.Amount.Currency)
+	settled := false
 	err := e.keep(e.hard, p.ID, func(w *work) error {
 		h, err := w.get(p.ID)
 		if err != nil {
 			return err
 		}
+		if settled = h.state().Final(); settled {
+			return nil // a person did it meanwhile
+		}
 		h.Private.Tries++
 		h.Payment.Reversal.Attempts++
 		return w.put(h)
 	})
+	if settled {
+		return true
+	}
 	if err != nil {
 		e.unstorable(l, p.ID, err)
 		return true
@@ -390,7 +452,6 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		return perr
 	})
 	if begun && answer.Result == drivers.Approved && (answer.Op == "" || answer.Op == op) && (answer.Amount == 0 || answer.Amount == amount) {
-		l.remember(refOf(answer.Reference), false)
 		e.ackTerminalReversal(l, p.ID)
 		return true
 	}

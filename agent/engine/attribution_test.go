@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"context"
+	"testing"
+
+	"tillbridge/agent/payment"
+	"tillbridge/drivers"
+)
+
+// TestWhoseATerminalsLastTransactionIs: a sale's answer is lost, and what the
+// terminal did last has the sale's amount and is not the sale. It must never
+// be taken for it, and where it cannot be told apart a person decides.
+func TestWhoseATerminalsLastTransactionIs(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(d *fakeTerminal) // between the sale before and ours
+		script func(d *fakeTerminal) command
+		status payment.Status
+		stage  payment.Stage
+	}{
+		"keyed in before ours, command lost": {
+			before: func(d *fakeTerminal) { d.keyed(1000) },
+			script: func(d *fakeTerminal) command { return command{result: drivers.Unknown} },
+			status: payment.Failed, stage: payment.StageDevice,
+		},
+		"a decline that its record leaves out, command lost": {
+			before: func(d *fakeTerminal) { d.deeds = d.deeds[:1] },
+			script: func(d *fakeTerminal) command { return command{result: drivers.Unknown} },
+			status: payment.Failed, stage: payment.StageDevice,
+		},
+		"two keyed in after the command was lost": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Unknown, then: func() { d.keyed(700); d.keyed(1000) }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"ours and one keyed in after it": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Approved, lost: true, then: func() { d.keyed(1000) }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"an older one is all that it remembers": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Unknown, then: func() { d.deeds = d.deeds[:1] }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"another terminal stands there": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Unknown, then: func() {
+					d.keyed(1000)
+					d.deeds[len(d.deeds)-1].terminal = "52000009"
+				}}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"another terminal that has none": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Approved, lost: true, then: func() { d.deeds = nil }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"it did not say before, and has none now": {
+			before: func(d *fakeTerminal) { d.mute = 1 },
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Approved, lost: true, then: func() { d.deeds = nil }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"the answer is the transaction before": {
+			before: func(d *fakeTerminal) { d.deeds = d.deeds[:1] },
+			script: func(d *fakeTerminal) command { return command{stale: true} },
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
+		"the answer is the decline before": {
+			script: func(d *fakeTerminal) command { return command{stale: true} },
+			status: payment.Failed, stage: payment.StageDevice,
+		},
+		"approved, then declined": {
+			script: func(d *fakeTerminal) command { return command{result: drivers.Approved, after: drivers.Declined} },
+			status: payment.Succeeded,
+		},
+		"approved, then not begun": {
+			script: func(d *fakeTerminal) command { return command{result: drivers.Approved, after: drivers.NotStarted} },
+			status: payment.Succeeded,
+		},
+		"declined, then approved": {
+			script: func(d *fakeTerminal) command { return command{result: drivers.Declined, after: drivers.Approved} },
+			status: payment.Declined, stage: payment.StageByIssuer,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, d, a := terminalShop(t)
+			wantState(t, a.pay("k0", sale(1000)), payment.Succeeded, payment.StageNone)
+			d.script = []command{{result: drivers.Declined}}
+			wantState(t, a.pay("k1", sale(1000)), payment.Declined, payment.StageByIssuer)
+			if c.before != nil {
+				c.before(d)
+			}
+			d.script = []command{c.script(d)}
+			sales := d.sales
+			p := a.pay("k2", sale(1000))
+			if d.sales != sales+1 {
+				t.Errorf("%d sale commands", d.sales-sales)
+			}
+			wantState(t, p, c.status, c.stage)
+		})
+	}
+}
+
+// TestReversalAtTheTerminalMeetsAPerson: a person reversed it by hand and says
+// so while the terminal is being asked; nothing more is sent.
+func TestReversalAtTheTerminalMeetsAPerson(t *testing.T) {
+	_, d, a := terminalShop(t)
+	d.script = []command{{result: drivers.Approved, amount: 400}}
+	asked := make(chan struct{})
+	answer := make(chan struct{})
+	d.onLast = func() {
+		d.mu.Lock()
+		due := len(d.deeds) > 0
+		d.mu.Unlock()
+		if due {
+			asked <- struct{}{}
+			<-answer
+		}
+	}
+	p, _, err := a.StartPayment(bg, "till-1", "k1", "d", sale(1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if _, err := a.Resolve(context.Background(), "boss", p.ID, payment.Reversed, "terminal's journal: reversed by hand"); err != nil {
+		t.Fatal(err)
+	}
+	close(answer)
+	wantState(t, a.settle(p.ID), payment.Reversed, payment.StageNone)
+	if d.onLast = nil; len(d.deeds) != 1 {
+		t.Fatalf("the reversal was sent over the person's decision: %+v", d.deeds)
+	}
+	wantState(t, a.pay("k2", sale(500)), payment.Succeeded, payment.StageNone)
+}
