@@ -63,6 +63,11 @@ type Config struct {
 	// CardKey keys the hash by which [CardFile] knows a card; without it cards
 	// are not looked up.
 	CardKey []byte
+	// UnauthenticatedOffline lets the action codes alone decide over a card whose
+	// data were not authenticated. By default such a card is asked to go online
+	// (or declines) where the codes would approve it: codes that forget a bit, or
+	// that a damaged card no longer has, approve nothing.
+	UnauthenticatedOffline bool
 	// ForceOnline is the merchant's wish to go online.
 	ForceOnline bool
 }

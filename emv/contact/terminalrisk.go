@@ -103,6 +103,14 @@ func (s *Session) analyse(host HostState) Action {
 		IACDefault: s.data.card(0x9F0D), IACDenial: s.data.card(0x9F0E), IACOnline: s.data.card(0x9F0F),
 		TACDefault: app.TACDefault, TACDenial: app.TACDenial, TACOnline: app.TACOnline,
 	}, host)
+	if a.Cryptogram == TC && !s.authentic && !s.config.UnauthenticatedOffline {
+		a.Cryptogram = ARQC
+		if host != HostPossible {
+			a.Cryptogram = AAC
+		}
+		s.note("taa", "no action code is met, and the card's data were not authenticated: no approval offline", "B3 10.7, own rule")
+		return a
+	}
 	ask := map[byte]string{AAC: "decline", TC: "approve offline", ARQC: "go online"}[a.Cryptogram]
 	if a.Code == "" {
 		s.note("taa", "no action code is met: "+ask, "B3 10.7")

@@ -486,7 +486,7 @@ func first(b []byte) byte {
 
 // config is the terminal that the recording shows.
 func (p *plan) config(r *replay) contact.Config {
-	c := contact.Config{Applications: p.apps, Keys: p.keys, PlaintextPIN: true, Random: &numbers{p.numbers}, Pad: &pad{plan: p, card: r.card}}
+	c := contact.Config{Applications: p.apps, Keys: p.keys, PlaintextPIN: true, UnauthenticatedOffline: true, Random: &numbers{p.numbers}, Pad: &pad{plan: p, card: r.card}}
 	if v := p.seen[0x9F33]; len(v) == 3 {
 		c.Capabilities, c.NoCapabilities = [3]byte(v), true
 	}
