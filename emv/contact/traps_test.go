@@ -158,7 +158,9 @@ func TestListLengthsAreNotValueLengths(t *testing.T) {
 // Trap 5: a card without action codes goes online for whatever was found.
 func TestAbsentActionCodesAreOnes(t *testing.T) {
 	card := cardOf(t, "no-cvm", func(p *virtualcard.Profile) { p.IACOnline, p.IACDefault, p.ODA = "", "", virtualcard.ODANone })
-	s, _, out := run(t, card, testConfig(t), 1234)
+	config := testConfig(t)
+	config.UnauthenticatedOffline = true
+	s, _, out := run(t, card, config, 1234)
 	if out.Decision != emv.OnlineRequest {
 		t.Fatalf("ODA was not performed and no code is there: %s", out.Decision)
 	}
@@ -667,6 +669,7 @@ func TestEarlierDefects(t *testing.T) {
 		"number without digits":   {"5A08FFFFFFFFFFFFFFFF" + goodExpiry + goodLists, ErrNumber},
 		"letters in the number":   {"5A0847617390A1010119" + goodExpiry + goodLists, ErrNumber},
 		"digits behind padding":   {"5A0847617390FF010119" + goodExpiry + goodLists, ErrNumber},
+		"a letter behind twelve":  {"5A07476173901012A1" + goodExpiry + goodLists, ErrNumber},
 		"eleven digits":           {"5A0647617390123F" + goodExpiry + goodLists, ErrNumber},
 		"twenty digits":           {"5A0A47617390010101194761" + goodExpiry + goodLists, ErrNumber},
 		"another number in track": {goodPAN + "570B4761739001010127D35122" + goodExpiry + goodLists, ErrNumber},

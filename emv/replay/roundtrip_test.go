@@ -221,3 +221,19 @@ func TestRecordingsOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestEqualCommandsKeepTheirOrder: the same command twice gets its two answers
+// in turn, and no third one.
+func TestEqualCommandsKeepTheirOrder(t *testing.T) {
+	c := []byte{0x80, 0xCA, 0x9F, 0x17, 0}
+	p := &player{list: []Exchange{{c, []byte{1, 0x90, 0}}, {[]byte{0, 0xB2, 1, 0x0C, 0}, []byte{3, 0x90, 0}}, {c, []byte{2, 0x90, 0}}}, used: make([]bool, 3), secret: &secrets{}}
+	for i, want := range []byte{1, 2} {
+		a, err := p.Transmit(context.Background(), c)
+		if err != nil || a[0] != want {
+			t.Fatalf("answer %d: %X, %v", i, a, err)
+		}
+	}
+	if _, err := p.Transmit(context.Background(), c); !errors.Is(err, contact.ErrNotForwarded) || p.unmatched != 1 {
+		t.Errorf("a third answer: %v", err)
+	}
+}
