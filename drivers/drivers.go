@@ -80,6 +80,10 @@ type Port struct {
 	Product  string
 	// Class is the USB interface class that matched (0x0B for CCID), or 0.
 	Class byte
+	// Node changes with every plug where the system tells (the device file's
+	// number and time), so that a port that left and came back between two scans
+	// is seen; empty elsewhere. It is no part of the identity.
+	Node string
 	// Explicit is set when the configuration names the port: invasive probes
 	// are allowed only there.
 	Explicit bool

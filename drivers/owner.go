@@ -174,7 +174,7 @@ func (o *owner) run(ctx context.Context) {
 		}
 		serial = now
 		o.set(StateReady, detail)
-		worked, busy, err := o.serve(ctx, d, key)
+		worked, busy, err := o.serve(ctx, d, key, v.port)
 		_ = d.Close()
 		o.s.release(key)
 		if ctx.Err() != nil {
@@ -312,20 +312,30 @@ func (o *owner) open(ctx context.Context, v sighting, key string, faulted bool) 
 		o.s.refuse(o, key, why)
 		return nil, errors.New(why)
 	}
+	if other := o.s.pinned(o, id.Serial); other != "" {
+		_ = d.Close()
+		why := fmt.Sprintf("the device there has serial number %q, which is configured for %s", id.Serial, other)
+		o.s.refuse(o, key, why)
+		return nil, errors.New(why)
+	}
 	o.update(func(st *DeviceStatus) { st.Identity = id })
 	return d, nil
 }
 
 // serve runs requests and health checks until the device is lost. worked says
 // that it did something well, busy that an operation was cut off.
-func (o *owner) serve(ctx context.Context, d Device, key string) (worked, busy bool, err error) {
+func (o *owner) serve(ctx context.Context, d Device, key string, was Port) (worked, busy bool, err error) {
 	timer := time.NewTimer(jitter(o.s.o.KeepAlive))
 	defer timer.Stop()
 	unwell := 0
 	for {
 		changed := o.s.watch()
-		if !o.s.present(key) {
-			// A scan may have met the port half built: the device itself decides.
+		if now, ok := o.s.sighted(key); !ok || now.Path != was.Path || now.Node != was.Node {
+			// A scan may have met the port half built, or it left and came back
+			// between two scans: the device itself decides.
+			if ok {
+				was = now
+			}
 			o.set(StateBusy, "is it still there?")
 			if _, err := o.check(ctx, d); err != nil {
 				return worked, false, ErrUnplugged

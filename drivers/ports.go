@@ -55,16 +55,23 @@ func (s *Supervisor) fits(o *owner, key string, v sighting) (bool, string) {
 	if why, ok := s.refused[o.c.Name+" "+key]; ok {
 		return false, why
 	}
-	named := false
+	named := o.names(v.port)
+	for _, other := range s.owners {
+		// Two counters: the pad of one must not take the other's payments because
+		// its owner looked first.
+		if other != o && other.names(v.port) > named {
+			return false, "the configuration names it for " + other.c.Name
+		}
+	}
 	if len(o.c.Ports) > 0 {
-		if named = slices.ContainsFunc(o.c.Ports, func(w string) bool { return portMatches(w, v.port) }); !named {
+		if named == notNamed {
 			return false, "the configuration names other ports: " + strings.Join(o.c.Ports, ", ")
 		}
 	} else if o.c.Serial != "" && v.port.Serial != "" && v.port.Serial != o.c.Serial && v.port.Kind != KindSerial {
 		return false, "its serial number is another"
 	}
 	p := v.port
-	p.Explicit = p.Explicit || named
+	p.Explicit = p.Explicit || named > notNamed
 	m := o.driver.Match(p)
 	switch {
 	case !m.OK:
@@ -75,6 +82,27 @@ func (s *Supervisor) fits(o *owner, key string, v sighting) (bool, string) {
 		return false, "it has just appeared"
 	}
 	return true, m.Why
+}
+
+// How the configuration of a device names a port.
+const (
+	notNamed = iota
+	namedByPattern
+	namedExactly
+)
+
+// names is how the configuration names a port for an owner.
+func (o *owner) names(p Port) (how int) {
+	for _, want := range o.c.Ports {
+		switch {
+		case !portMatches(want, p):
+		case strings.ContainsAny(want, "*?[") || strings.HasPrefix(want, "usb:"):
+			how = max(how, namedByPattern)
+		default:
+			how = namedExactly
+		}
+	}
+	return how
 }
 
 // portMatches compares a port as the configuration writes it with one that was

@@ -118,8 +118,9 @@ func (o *SupervisorOptions) defaults() {
 type Supervisor struct {
 	o      SupervisorOptions
 	owners []*owner
-	done   chan struct{} // closed when Run has ended
-	kick   chan struct{} // asks for a scan now
+	done   chan struct{}  // closed when Run has ended
+	kick   chan struct{}  // asks for a scan now
+	scans  []chan scanned // by bus: the scan that runs; used by Run alone
 
 	mu      sync.Mutex
 	seen    map[string]sighting // by Port.Key
@@ -140,7 +141,7 @@ type sighting struct {
 func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 	o.defaults()
 	s := &Supervisor{o: o, done: make(chan struct{}), kick: make(chan struct{}, 1), seen: map[string]sighting{},
-		claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
+		scans: make([]chan scanned, len(o.Buses)), claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
 	names := map[string]bool{}
 	for _, c := range o.Devices {
 		if names[c.Name] {
@@ -202,10 +203,8 @@ func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) 
 	next = s.o.Poll
 	found := map[string]sighting{}
 	now := time.Now()
-	for _, b := range s.o.Buses {
-		scanCtx, cancel := context.WithTimeout(ctx, s.o.OpenTimeout)
-		ports, err := b.Scan(scanCtx)
-		cancel()
+	for i, b := range s.o.Buses {
+		ports, err := s.look(ctx, i)
 		if err != nil {
 			if ctx.Err() == nil {
 				s.o.Log.Warn("scan of a bus failed; its ports are kept", "err", err)
@@ -255,6 +254,56 @@ func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) 
 	return next
 }
 
+// scanned is what a bus answered.
+type scanned struct {
+	ports []Port
+	err   error
+}
+
+// errScan is a bus that does not answer.
+var errScan = errors.New("drivers: the scan of a bus has not returned")
+
+// look scans one bus. One that hangs must not keep the others' devices away:
+// after its time it is left alone until it returns.
+func (s *Supervisor) look(ctx context.Context, i int) ([]Port, error) {
+	scanCtx, cancel := context.WithTimeout(ctx, s.o.OpenTimeout)
+	running := s.scans[i]
+	if running == nil {
+		running = make(chan scanned, 1)
+		s.scans[i] = running
+		go func() {
+			defer cancel()
+			ports, err := s.o.Buses[i].Scan(scanCtx)
+			running <- scanned{ports, err}
+		}()
+	} else {
+		cancel() // it had its time
+		select {
+		case r := <-running:
+			s.scans[i] = nil
+			return r.ports, r.err
+		default:
+			return nil, errScan
+		}
+	}
+	select {
+	case r := <-running:
+		s.scans[i] = nil
+		return r.ports, r.err
+	case <-scanCtx.Done():
+	}
+	// A bus that heeds its context returns now.
+	grace := time.NewTimer(time.Second)
+	defer grace.Stop()
+	select {
+	case r := <-running:
+		s.scans[i] = nil
+		return r.ports, r.err
+	case <-grace.C:
+		return nil, errScan
+	}
+}
+
 // notify wakes every owner that waits for a port.
 func (s *Supervisor) notify() {
 	s.mu.Lock()
@@ -296,6 +345,14 @@ func (s *Supervisor) release(key string) {
 	s.notify()
 }
 
+// sighted returns a port as the last scan saw it.
+func (s *Supervisor) sighted(key string) (Port, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.seen[key]
+	return v.port, ok
+}
+
 // present reports whether a port is still there.
 func (s *Supervisor) present(key string) bool {
 	s.mu.Lock()
@@ -309,6 +366,20 @@ func (s *Supervisor) refuse(o *owner, key, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused[o.c.Name+" "+key] = why
+}
+
+// pinned names the device that a serial number is configured for, if that is
+// another than the owner's.
+func (s *Supervisor) pinned(o *owner, serial string) string {
+	if serial == "" || o.c.Serial != "" {
+		return ""
+	}
+	for _, other := range s.owners {
+		if other.c.Serial == serial && other.c.Protocol == o.c.Protocol {
+			return other.c.Name
+		}
+	}
+	return ""
 }
 
 // refusal is why an owner was kept away from a port that is there, or empty.

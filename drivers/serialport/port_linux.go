@@ -63,6 +63,10 @@ func describeFrom(class string, p *drivers.Port) bool {
 	}
 	p.VID, p.PID = vid, pid
 	p.Location = filepath.Base(device) // "1-2.3:1.0": with the interface
+	// Several ports behind one interface differ by their number only.
+	if n := line(filepath.Join(class, "device"), "port_number"); n != "" && n != "0" {
+		p.Location += ":" + n
+	}
 	p.Serial = line(usb, "serial")
 	p.Product = strings.TrimSpace(line(usb, "manufacturer") + " " + line(usb, "product"))
 	return true

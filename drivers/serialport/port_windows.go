@@ -32,6 +32,8 @@ func scanUSB() ([]drivers.Port, error) {
 
 func describe(*drivers.Port) {}
 
+func nodeOf(string) string { return "" } // a COM port is no file
+
 func openWriter(string) *os.File { return nil }
 
 func isGone(err error) bool {

@@ -101,6 +101,7 @@ func (b *Bus) Scan(ctx context.Context) ([]drivers.Port, error) {
 	ports := make([]drivers.Port, 0, len(byPath))
 	for path, p := range byPath {
 		if explicit[path] || !b.o.NoUSB {
+			p.Node = nodeOf(path)
 			ports = append(ports, p)
 		}
 	}

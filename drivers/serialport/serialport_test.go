@@ -322,12 +322,14 @@ func TestScanReadsSysfs(t *testing.T) {
 	write("usb/1-3.1/idProduct", "6001\n")
 	write("usb/1-3.1/1-3.1:1.0/bInterfaceNumber", "00\n")
 	link("ttyUSB0", "usb/1-3.1/1-3.1:1.0/ttyUSB0")
+	write("usb/1-3.1/1-3.1:1.0/ttyUSB1/port_number", "1\n") // the second behind one interface
+	link("ttyUSB1", "usb/1-3.1/1-3.1:1.0/ttyUSB1")
 	link("ttyS0", "platform/serial8250")
 	link("ttyUSB9", "usb/gone")
 	os.RemoveAll(filepath.Join(root, "usb/gone"))
 
 	ports, err := scanTTY(filepath.Join(root, "class"), "/dev")
-	if err != nil || len(ports) != 2 {
+	if err != nil || len(ports) != 3 {
 		t.Fatalf("%+v, %v", ports, err)
 	}
 	want := drivers.Port{Kind: drivers.KindSerial, Path: "/dev/ttyACM0", Location: "1-2:1.0", VID: 0x1753, PID: 0xC902,
@@ -337,6 +339,9 @@ func TestScanReadsSysfs(t *testing.T) {
 	}
 	if p := ports[1]; p.Path != "/dev/ttyUSB0" || p.VID != 0x0403 || p.Location != "1-3.1:1.0" || p.Serial != "" {
 		t.Errorf("got %+v", p)
+	}
+	if ports[1].Key() == ports[2].Key() {
+		t.Errorf("two ports of one adapter are taken for one: %s", ports[2].Key())
 	}
 }
 
