@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 	traceDefault = 10 * time.Minute
 	traceLongest = 2 * time.Hour
 	traceBytes   = 16 << 20 // of one device's file; what comes later is left out
+	traceFiles   = 32       // that are kept: a port that flaps opens one each time
 	traceShown   = 200      // lines of show
 )
 
@@ -110,6 +112,7 @@ func (p *tap) start() {
 	if p.rec != nil {
 		return
 	}
+	prune(p.t.dir, traceFiles-1)
 	path := filepath.Join(p.t.dir, fmt.Sprintf("%s-%s.jsonl", p.device, time.Now().UTC().Format("20060102T150405.000")))
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
@@ -123,6 +126,28 @@ func (p *tap) start() {
 	}
 	p.file, p.t.file = f, path
 	p.rec = transcript.Record(open{p.inner}, &limited{w: f, left: traceBytes}, o)
+}
+
+// prune removes the oldest traces of a directory until n are left.
+func prune(dir string, n int) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	type aged struct {
+		name string
+		at   time.Time
+	}
+	var files []aged
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && filepath.Ext(e.Name()) == ".jsonl" {
+			files = append(files, aged{e.Name(), info.ModTime()})
+		}
+	}
+	slices.SortFunc(files, func(a, b aged) int { return a.at.Compare(b.at) })
+	for ; len(files) > n; files = files[1:] {
+		_ = os.Remove(filepath.Join(dir, files[0].name)) // it is tried again next time
+	}
 }
 
 func (p *tap) stop() {
