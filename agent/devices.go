@@ -16,6 +16,7 @@ import (
 	"tillbridge/agent/engine"
 	"tillbridge/drivers"
 	"tillbridge/drivers/abecs"
+	"tillbridge/drivers/ccid"
 	"tillbridge/drivers/netport"
 	"tillbridge/drivers/serialport"
 	"tillbridge/drivers/zvt"
@@ -23,7 +24,7 @@ import (
 
 // driverList are the protocols of this program.
 func driverList() []drivers.Driver {
-	return []drivers.Driver{abecs.New(), zvt.Driver{}}
+	return []drivers.Driver{abecs.New(), zvt.Driver{}, ccid.Driver{}}
 }
 
 // fleet is the devices of the configuration under their supervisor.

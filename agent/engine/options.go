@@ -8,6 +8,7 @@ import (
 
 	"tillbridge/agent/acquirer"
 	"tillbridge/drivers"
+	"tillbridge/emv/contact"
 	"tillbridge/queue"
 )
 
@@ -53,6 +54,9 @@ type Lane struct {
 	// cryptogram in its read. Without it the authorizing record of a payment
 	// that allows a tap comes before the read (R1). Ignored for terminals.
 	ContactOnly bool
+	// Kernel is what the terminal is for readers without a kernel of their own.
+	// Without it, or without its Encrypter, such a reader takes no payments.
+	Kernel *contact.Config
 	// Zone is the shop's zone, for dates of records and messages; nil means UTC.
 	Zone *time.Location
 }

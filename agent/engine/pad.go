@@ -22,6 +22,14 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 	defer job.stop()
 	doubt := false
 	begun, err := e.withDevice(ctx, l, func(d drivers.Device) (fault error) {
+		if ch, ok := d.(drivers.APDUChannel); ok && !resident(d) {
+			reader, refused := l.kernelOf(d, ch)
+			if reader == nil {
+				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_encrypter", refused))
+				return nil
+			}
+			d = reader
+		}
 		switch t := d.(type) {
 		case drivers.PaymentTerminal:
 			doubt, fault = e.payAtTerminal(l, job, p, d, t)
@@ -53,6 +61,16 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 	}
 	e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0,
 		because("device.absent", "the device of this register does not answer: check power and cable, then `tillbridge devices list`"))
+}
+
+// resident reports whether a device runs payments by itself or by a kernel of
+// its own.
+func resident(d drivers.Device) bool {
+	switch d.(type) {
+	case drivers.PaymentTerminal, drivers.CardSession:
+		return true
+	}
+	return false
 }
 
 // withDevice calls fn with the lane's device and returns when fn has. begun
@@ -132,6 +150,9 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	// A device that may run a contactless card to its cryptogram inside Read
 	// needs R1's record before Read.
 	early := !l.ContactOnly && mayBeContactless(p.Request.Entry)
+	if _, plain := dev.(*hostReader); plain {
+		early = false // a slot for chips alone
+	}
 	if _, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
 		if err := p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCard}, 0, w.at, "device ready"); err != nil {
 			return err
