@@ -25,8 +25,10 @@ import (
 	"tillbridge/agent/crm"
 	"tillbridge/agent/crm/webhook"
 	"tillbridge/agent/engine"
+	"tillbridge/agent/keyring"
 	"tillbridge/agent/outbox"
 	"tillbridge/agent/payment"
+	"tillbridge/p2pe/secret"
 	"tillbridge/queue"
 )
 
@@ -74,10 +76,16 @@ func Run(ctx context.Context, o Options) error {
 	if a.started.IsZero() {
 		a.started = time.Now()
 	}
+	if err := secret.NoDumps(); err != nil {
+		a.log.Warn("core dumps stay on: card data could be in one", "error", err)
+	}
+	if err := keyring.SelfTest(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(o.Config.Agent.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	if err := a.open(); err != nil {
+	if err := a.open(ctx); err != nil {
 		return errors.Join(err, a.close())
 	}
 	err := a.serve(ctx)
@@ -85,13 +93,15 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // open opens what the configuration names. What it opened is closed by close.
-func (a *running) open() error {
+func (a *running) open(ctx context.Context) error {
 	c := a.o.Config
-	key, err := storeKey(c.Agent.Data, c.StorePath())
+	key, err := storeKey(ctx, c)
 	if err != nil {
 		return err
 	}
-	if a.sealer, err = engine.NewKeySealer(key); err != nil {
+	a.sealer, err = engine.NewKeySealer(key.Bytes())
+	key.Destroy()
+	if err != nil {
 		return err
 	}
 	qo := &queue.Options{Logger: a.log}
