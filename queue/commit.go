@@ -22,7 +22,6 @@ type call struct {
 	lead  bool      // owned by qmu
 	err   error
 	panic any
-	wrote bool // fn returned nil
 }
 
 const maxBatch = 256 // calls that share one commit

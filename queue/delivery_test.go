@@ -92,7 +92,7 @@ func TestRetryWaitsForItsTimeAndOutlivesARestart(t *testing.T) {
 		}
 		defer n.Close()
 		if d, _ := n.Lease(ctx, "crm", 1); len(d) != 0 {
-			t.Fatalf("lent %v before its time", at.Sub(time.Now()))
+			t.Fatalf("lent %v before its time", time.Until(at))
 		}
 		if err := n.Wait(ctx, "crm"); err != nil {
 			t.Fatal(err)

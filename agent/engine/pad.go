@@ -318,9 +318,6 @@ func (e *Engine) arm(w *work, p *payment.Payment) error {
 	return p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageAuthorizing}, payment.Armed, w.at, "authorizing recorded, STAN "+p.Host.STAN)
 }
 
-// errGivenUp: the payment was cancelled before the point of no return.
-var errGivenUp = errors.New("engine: given up before anything was sent")
-
 // authorizeOnline sends the request and gives the answer to the card.
 func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session emv.Session, card emv.Card, outcome emv.Outcome, amounts emv.Amounts, cardAt time.Time, completed *bool) (fault error) {
 	if !job.send() {

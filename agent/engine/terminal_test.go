@@ -49,10 +49,9 @@ type fakeTerminal struct {
 	mute    int    // so many queries fail
 	onLast  func() // runs at the begin of a query
 	unsure  bool   // queries are answered with Unknown
-	noLast  bool
-	noOp    bool // the query does not say the operation
-	forget  bool // the query carries no reference
-	sales   int  // sale commands
+	noOp    bool   // the query does not say the operation
+	forget  bool   // the query carries no reference
+	sales   int    // sale commands
 	aborts  int
 	receipt []string
 	wait    chan struct{}

@@ -15,8 +15,7 @@ import (
 	"tillbridge/drivers"
 )
 
-func every(event) bool   { return true }
-func reads(e event) bool { return e.read }
+func every(event) bool { return true }
 
 // sameOrError is the rule of every fault that leaves the line alive: the
 // driver may give up, and it may come through, but it never concludes

@@ -153,7 +153,7 @@ func TestPlayback(t *testing.T) {
 		}
 		return out
 	}
-	play := func(t *testing.T, sale string) (string, error, *Player) {
+	play := func(t *testing.T, sale string) (string, *Player, error) {
 		p := Playback(entries, PlaybackOptions{Refit: refit})
 		dev, err := (&toyDriver{}).Open(t.Context(), p, drivers.Config{})
 		if err != nil {
@@ -162,14 +162,14 @@ func TestPlayback(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		a, err := dev.(*toyDevice).ask(ctx, sale)
-		return a, err, p
+		return a, p, err
 	}
 	synctest.Test(t, func(t *testing.T) {
-		a, err, p := play(t, "sale 1000")
+		a, p, err := play(t, "sale 1000")
 		if err != nil || a != "approved 1000" || len(p.Rest()) != 0 {
 			t.Errorf("%q %v, %d turns left", a, err, len(p.Rest()))
 		}
-		if _, err, _ := play(t, "sale 1001"); !errors.Is(err, ErrPlayback) {
+		if _, _, err := play(t, "sale 1001"); !errors.Is(err, ErrPlayback) {
 			t.Errorf("another amount: %v", err)
 		}
 		p.Close()

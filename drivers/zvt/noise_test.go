@@ -38,7 +38,7 @@ func sellKnowing(ctx context.Context, open func(ctx context.Context) (drivers.De
 		}
 		if !started {
 			started = true
-			e.a, err = d.(drivers.PaymentTerminal).Perform(ctx, euros(drivers.OpSale, amount))
+			e.a, _ = d.(drivers.PaymentTerminal).Perform(ctx, euros(drivers.OpSale, amount))
 			if e.a.Result != drivers.Unknown {
 				d.Close()
 				return e, nil

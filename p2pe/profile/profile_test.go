@@ -84,7 +84,6 @@ type idtech struct {
 	clear, cipher byte
 	masked        [3]string
 	ct            [3][]byte
-	session       bool
 	serial, ksn   string
 	typed         bool
 	lengths       [3]int

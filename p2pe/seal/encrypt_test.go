@@ -287,7 +287,7 @@ func TestJWEOpensWithThePrivateKey(t *testing.T) {
 			if err := profile.Check(&e, nil); err != nil {
 				t.Error(err)
 			}
-			o, err := jose.ParseEncrypted(e.JWE, []jose.KeyAlgorithm{c.alg}, []jose.ContentEncryption{jose.A256GCM})
+			o, err := jose.ParseEncryptedCompact(e.JWE, []jose.KeyAlgorithm{c.alg}, []jose.ContentEncryption{jose.A256GCM})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,7 +82,7 @@ func (h *Host) handle(m message, f *Fault) (message, *request, error) {
 	}
 	now := h.now()
 	a.de[12], a.de[13] = []byte(now.Format("150405")), []byte(now.Format("0102"))
-	if number(m.text(11)) == false || m.text(11) == "" || r.terminal == "" {
+	if !number(m.text(11)) || m.text(11) == "" || r.terminal == "" {
 		a.de[39] = []byte("30")
 		return a, r, nil
 	}

@@ -79,7 +79,7 @@ func parseEnvelope(ke string, t tables) (envelope, error) {
 func panOf(clear []byte) (string, error) {
 	packed := func(b []byte) string { return strings.ToUpper(hex.EncodeToString(b)) }
 	for _, text := range []string{packed(clear), packed(bytes.TrimRight(clear, "\x00")),
-		strings.TrimPrefix(strings.TrimLeft(strings.TrimRight(string(clear), "\x00 \xFF"), ";%"), "B")} {
+		strings.TrimPrefix(strings.TrimLeft(strings.TrimRightFunc(string(clear), func(r rune) bool { return r == 0 || r == ' ' || r == 0xFFFD }), ";%"), "B")} {
 		if i := strings.IndexAny(text, "=^?DF"); i >= 0 {
 			text = text[:i]
 		}

@@ -93,8 +93,6 @@ type host struct {
 	line io.ReadWriteCloser
 	in   chan byte
 	ch   *channel
-	acks int
-	naks int
 }
 
 // join connects a pad and a host in memory, inside the caller's bubble if

@@ -89,7 +89,6 @@ type kernel struct {
 	pinAsk  bool // online PIN is the method chosen
 	sign    bool
 	scripts []byte // 8059: results of issuer scripts
-	first   outcome
 }
 
 func newKernel(ctx context.Context, card chip, contactless bool) *kernel {

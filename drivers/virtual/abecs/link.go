@@ -32,11 +32,10 @@ type session struct {
 	last []byte // the last response, for a NAK
 	naks int
 
-	open    bool // OPN was done
-	secure  *channel
-	display string
-	card    *inserted // the card of the payment, or nil
-	tables  *tableLoad
+	open   bool // OPN was done
+	secure *channel
+	card   *inserted // the card of the payment, or nil
+	tables *tableLoad
 }
 
 // Run plays the pad on a line until the line ends or ctx does: one power-on.

@@ -83,7 +83,6 @@ type register struct {
 	tcp  bool
 	buf  []byte
 	dec  frame.DLE
-	ends []string // status informations, completions and aborts, in hex
 }
 
 func dial(t *testing.T, addr string) *register {
