@@ -41,9 +41,9 @@ func (r *reader) exchange(ctx context.Context, step string, raw []byte) (apdu.Re
 		return apdu.Response{}, &Error{Step: step, Reason: ErrNotForwarded, cause: err}
 	case ctx.Err() != nil:
 		return apdu.Response{}, stopped(ctx, step, err)
-	case own.Err() != nil:
-		return apdu.Response{}, &Error{Step: step, Class: emv.ErrCardRemoved, Reason: ErrNoAnswer, cause: err}
-	default:
+	case errors.Is(err, apdu.ErrResponse), errors.Is(err, apdu.ErrLoop), errors.Is(err, apdu.ErrProcedure):
+		return apdu.Response{}, unusable(step, ErrFormat, 0)
+	default: // the deadline of this command, or a reader without card
 		return apdu.Response{}, &Error{Step: step, Class: emv.ErrCardRemoved, Reason: ErrNoAnswer, cause: err}
 	}
 	out, err := apdu.ParseResponse(answer)

@@ -21,7 +21,7 @@ var (
 	ErrCryptogram   = errors.New("the card's cryptogram answer is not one that was asked for")
 	ErrNoAnswer     = errors.New("the card gave no answer in time")
 	ErrAmount       = errors.New("the amount cannot be given to a card")
-	ErrTerms        = errors.New("the session lacks date or currency")
+	ErrTerms        = errors.New("the session lacks date or currency, or does not allow a card with contacts")
 	ErrOrder        = errors.New("the steps of the session were called out of order")
 	ErrEncrypter    = errors.New("the card data could not be encrypted")
 	ErrConfig       = errors.New("contact: the configuration is unusable")

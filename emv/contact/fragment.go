@@ -29,7 +29,7 @@ type Fragment struct {
 	Entry Entry
 	Names [][]byte // candidates in their order
 	Data  []byte   // data of the list that the card asked for (without 83)
-	Kind  byte     // cryptogram type: AAC, ARQC or TC
+	Kind  byte     // P1 of GENERATE AC: AAC, ARQC or TC, and what went with it
 	// Files are file and record numbers, read in this order.
 	Files [][2]byte
 	// Direct: a terminal without directory took an application with the SELECT
@@ -115,6 +115,7 @@ func (s *Session) enter(ctx context.Context, f Fragment) (out emv.Outcome, whole
 		dol := tlv.DOL{{Tag: fragmentTag, Length: len(f.Data)}}
 		s.data.set(fromTransaction, fragmentTag, f.Data)
 		s.cdol1, s.cdol2, s.method = dol, dol, oda.None
+		s.fragmentP1 = f.Kind &^ typeMask
 		out, err := s.firstCryptogram(ctx, f.Kind&typeMask)
 		return out, false, err
 	}

@@ -47,7 +47,7 @@ func (s *Session) generate(ctx context.Context, kind byte, dol tlv.DOL, second b
 	s.data.set(fromTransaction, 0x9B, append([]byte(nil), s.tsi[:]...))
 	filled := dol.Append(make([]byte, 0, dol.Size()), s.data.lookup)
 	combined := s.method == oda.CDA && s.authentic && kind != AAC
-	p1 := kind
+	p1 := kind | s.fragmentP1
 	if combined {
 		p1 |= combinedBit
 	}

@@ -7,6 +7,7 @@ import (
 
 	"tillbridge/emv"
 	"tillbridge/emv/tlv"
+	"tillbridge/p2pe"
 )
 
 // hostTags are the data objects of field 55 in the usual order. Number, track,
@@ -50,8 +51,11 @@ func (s *Session) outcome(d emv.Decision) emv.Outcome {
 		TVR: hexOf(s.tvr[:]), TSI: hexOf(s.tsi[:]), ARC: s.arc,
 		Field55: s.field55(), Reasons: append([]emv.Reason(nil), s.reasons...),
 	}
+	// The block is the caller's from here on; an offline decision needs none.
 	if d == emv.OnlineRequest {
-		out.PIN = s.pin
+		out.PIN, s.pin = s.pin, p2pe.PINBlock{}
+	} else {
+		s.pin.Erase()
 	}
 	out.Cryptogram = hexOf(s.data.card(0x9F26))
 	out.CID = hexOf(s.data.card(0x9F27))

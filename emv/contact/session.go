@@ -3,6 +3,7 @@ package contact
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"tillbridge/emv"
@@ -54,6 +55,7 @@ type Session struct {
 	askedIssuer bool // Complete has begun
 	closing     bool // the store holds the second cryptogram
 	direct      bool // see Fragment.Direct
+	fragmentP1  byte // bits that a recorded GENERATE AC had beside the type
 	contactless bool // entered by the contactless directory
 	arc         string
 	results     []byte // 9F5B
@@ -178,6 +180,9 @@ func (s *Session) Read(ctx context.Context, t emv.Terms) (emv.Card, error) {
 // prepare fills the store with what the transaction and the terminal bring.
 func (s *Session) prepare(t emv.Terms) error {
 	s.terms = t
+	if len(t.Entries) > 0 && !slices.Contains(t.Entries, emv.EntryContact) {
+		return &Error{Step: "read", Reason: ErrTerms}
+	}
 	if t.Time.IsZero() || t.CurrencyNumeric < 1 || t.CurrencyNumeric > 999 || t.Exponent < 0 || t.Exponent > 9 || t.Reference < 0 {
 		return &Error{Step: "read", Reason: ErrTerms}
 	}
@@ -485,6 +490,5 @@ func (s *Session) Complete(ctx context.Context, h emv.HostResponse) (emv.Outcome
 	defer end()
 	s.stage = done
 	s.askedIssuer = true
-	s.pin.Erase()
 	return s.issuerAnswer(own, h)
 }

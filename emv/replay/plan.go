@@ -54,7 +54,7 @@ func newPlan(r Recording, list []Exchange, o *Options) *plan {
 	p.enter(list)
 	p.applications(list)
 	p.issuer(list)
-	p.time(r)
+	p.time()
 	return p
 }
 
@@ -229,9 +229,23 @@ var known = []string{
 // applications is the terminal's list: the names that the recording selects.
 func (p *plan) applications(list []Exchange) {
 	next := map[string]bool{}
-	var names [][]byte
-	for _, e := range list {
+	var names, found [][]byte // found behind a partial name
+	for i, e := range list {
 		c, err := parse(e.Command)
+		if err == nil && c.INS == insSelect && len(c.Data) >= 5 {
+			for _, later := range list[i:] { // the answer may be fetched
+				if l, err := parse(later.Command); err == nil && later.Answer != nil && (&later.Command[0] == &e.Command[0] || l.INS == insFetch) {
+					if v, ok := tlv.Find(later.Answer, 0x84); ok && len(v) > len(c.Data) && bytes.HasPrefix(v, c.Data) {
+						found = append(found, v)
+					}
+					continue
+				}
+				break
+			}
+		}
+		if err == nil && contains(found, c.Data) {
+			continue
+		}
 		if err != nil || c.INS != insSelect || c.P1 != 4 || len(c.Data) < 5 || len(c.Data) > 16 || strings.HasSuffix(string(c.Data), "PAY.SYS.DDF01") {
 			continue
 		}
@@ -450,7 +464,7 @@ func (p *plan) issuer(list []Exchange) {
 }
 
 // time sets the terms from what was seen.
-func (p *plan) time(Recording) {
+func (p *plan) time() {
 	number := func(t tlv.Tag) int64 {
 		if v, ok := p.seen[t]; ok {
 			if n, err := tlv.Numeric(v); err == nil {
@@ -467,6 +481,9 @@ func (p *plan) time(Recording) {
 	p.terms = emv.Terms{Time: when, Type: emv.TransactionType(first(p.seen[0x9C])), Reference: int(number(0x9F41))}
 	p.terms.Amounts = emv.Amounts{
 		Amount: number(0x9F02), Other: number(0x9F03), CurrencyNumeric: int(number(0x5F2A)), Exponent: int(first(p.seen[0x5F36]) & 15),
+	}
+	if v := p.seen[0x81]; len(v) == 4 && p.seen[0x9F02] == nil {
+		p.terms.Amount = int64(v[0])<<24 | int64(v[1])<<16 | int64(v[2])<<8 | int64(v[3])
 	}
 	if p.terms.CurrencyNumeric < 1 || p.terms.CurrencyNumeric > 999 {
 		p.terms.CurrencyNumeric = 978

@@ -65,6 +65,17 @@ func (p *player) find(command []byte) int {
 			return i
 		}
 	}
+	// The same command with another expected length, or with none.
+	if c, err := parse(command); err == nil && !p.tpdu {
+		for i, e := range p.list {
+			if p.used[i] || len(e.Command) == 0 {
+				continue
+			}
+			if r, err := parse(e.Command); err == nil && bytes.Equal(e.Command[:4], command[:4]) && bytes.Equal(r.Data, c.Data) {
+				return i
+			}
+		}
+	}
 	if len(command) >= 4 && (command[1] == 0xA8 || command[1] == 0xAE) {
 		for i, e := range p.list {
 			if !p.used[i] && len(e.Command) >= 4 && e.Command[0] == command[0] && e.Command[1] == command[1] {

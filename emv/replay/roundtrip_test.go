@@ -237,3 +237,42 @@ func TestEqualCommandsKeepTheirOrder(t *testing.T) {
 		t.Errorf("a third answer: %v", err)
 	}
 }
+
+// TestFragmentsOfAnyKind: what may be cut out of a recording is entered at its
+// own step, and damaged lines end the replay with a reason.
+func TestFragmentsOfAnyKind(t *testing.T) {
+	h := func(pairs ...string) (out []Exchange) {
+		for i := 0; i+1 < len(pairs); i += 2 {
+			c, _ := hex.DecodeString(pairs[i])
+			a, _ := hex.DecodeString(pairs[i+1])
+			out = append(out, Exchange{c, a})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name             string
+		tpdu             bool
+		list             []Exchange
+		entry, end, last string
+	}{
+		{"first cryptogram with signature", false, h("80AE5000040000000000", "770E9F2701409F360200019F2602112290"), "generate ac", OutcomeUnusable, "80AE5000040000000000"},
+		{"first cryptogram", false, h("80AE8000040000000000", "77149F2701809F360200019F260811223344556677889000"), "generate ac", "online_request", "80AE8000040000000000"},
+		{"cryptogram in format 1", false, h("80AE0000040000000000", "800B00000111223344556677889000"), "generate ac", "declined", "80AE0000040000000000"},
+		{"dynamic authentication", false, h("0088000004112233440000", "9000"), "dynamic authentication", OutcomeAnswered, "0088000004112233440000"},
+		{"a data object", false, h("80CA9F3600", "9F360200019000"), "data", OutcomeAnswered, "80CA9F3600"},
+		{"an answer without status", false, h("80CA9F3600", "9F"), "data", OutcomeUnusable, "80CA9F3600"},
+		{"a procedure byte that is none", true, h("00B2010C00", "13"), "records", OutcomeUnusable, "00B2010C00"},
+		{"a partial name", false, h("00A4040005A00000000300", "6F0F8407A0000000031010A504500256499000", "00A4040205A00000000300", "6A82", "00A4040007A000000003101000", "6985"), "list of applications", OutcomeUnusable, "00A4040007A000000003101000"},
+		{"list, then the final one", false, h("00A4040007A000000003101000", "6F0F8407A0000000031010A504500256499000", "00A4040007A000000004101000", "6A82", "00A4040007A000000003101000", "6985"), "list of applications", OutcomeUnusable, "00A4040007A000000003101000"},
+		{"directory that is blocked", false, h("00A404000E315041592E5359532E444446303100", "6283"), "selection", OutcomeEnded, "00A404000E315041592E5359532E444446303100"},
+		{"no command at all", false, h("00", "6700"), "transport", OutcomeAnswered, "(1 bytes)"},
+		{"a script", false, h("8424000008AABBCCDDAABBCCDD", "9000"), "transport", OutcomeAnswered, "84240000***(9 bytes)"},
+	} {
+		for _, strict := range []bool{true, false} {
+			rep := Run(context.Background(), Recording{Name: c.name, TPDU: c.tpdu, Exchanges: c.list}, &Options{Strict: strict})
+			if rep.Entry != c.entry || rep.Outcome != c.end || rep.LastCommand != c.last {
+				t.Errorf("%s, strict %v: %q %q %q (%s)", c.name, strict, rep.Entry, rep.Outcome, rep.LastCommand, rep.Error)
+			}
+		}
+	}
+}

@@ -106,6 +106,9 @@ func (r *replay) do(ctx context.Context) {
 	follow := apdu.Follow{Card: r.card}
 	for _, raw := range plan.before {
 		answer, err := follow.Transmit(ctx, raw)
+		if errors.Is(err, apdu.ErrCommand) || errors.Is(err, apdu.ErrTooLong) {
+			answer, err = r.player.Transmit(ctx, raw) // no APDU: as it is
+		}
 		if err != nil {
 			r.fail("transport", err)
 			if plan.fragment == nil {
@@ -182,6 +185,8 @@ func (r *replay) fail(step string, err error) {
 		rep.Outcome, rep.Error = OutcomeEnded, ""
 	case errors.Is(err, emv.ErrCardUnusable):
 		rep.Outcome = OutcomeUnusable
+	case errors.Is(err, apdu.ErrResponse), errors.Is(err, apdu.ErrLoop), errors.Is(err, apdu.ErrProcedure):
+		rep.Outcome, rep.Error = OutcomeUnusable, "the card's answer is malformed"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		rep.Error = "the replay was stopped"
 	}
