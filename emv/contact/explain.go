@@ -144,6 +144,46 @@ func Explain(kind string, v []byte) ([]string, error) {
 	return orNothing(out), nil
 }
 
+// Legend lists what the bits and values of an object can mean, a line each.
+func Legend(kind string) ([]string, error) {
+	kind = strings.ToUpper(kind)
+	line := func(b Bit, name string) string { return fmt.Sprintf("byte %d %02X  %s", b>>8+1, byte(b), name) }
+	var out []string
+	switch kind {
+	case "TVR":
+		for _, n := range tvrNames {
+			out = append(out, line(n.bit, n.name))
+		}
+	case "TSI":
+		for _, b := range []Bit{ODAPerformed, CVMPerformed, CardRiskPerformed, IssuerAuthPerformed, TerminalRiskPerformed, ScriptPerformed} {
+			var t TSI
+			t.Set(b)
+			out = append(out, line(b, t.Names()[0]))
+		}
+	case "CVM", "CVMLIST":
+		for _, m := range []Method{FailCVM, PlaintextPIN, OnlinePIN, PlaintextPINSignature, EncipheredPIN, EncipheredPINSignature, Signature, NoCVM} {
+			out = append(out, fmt.Sprintf("method %02X  %s", byte(m), m))
+		}
+		for c := conditionAlways; c <= conditionOverY; c++ {
+			out = append(out, fmt.Sprintf("condition %02X  %s", c, conditionText(c)))
+		}
+		if kind == "CVM" {
+			out = append(out, "result 00  unknown", "result 01  failed", "result 02  successful")
+		}
+	case "CID":
+		out = []string{"00  AAC, declined", "40  TC, approved", "80  ARQC, go online", "08  advice required"}
+	default:
+		e, ok := explained[kind]
+		if !ok {
+			return nil, fmt.Errorf("%w: choose one of %s", ErrExplain, strings.Join(Explained(), ", "))
+		}
+		for _, b := range e.bits {
+			out = append(out, fmt.Sprintf("byte %d %02X  %s", b.at+1, b.mask, b.text))
+		}
+	}
+	return out, nil
+}
+
 func orNothing(list []string) []string {
 	if len(list) == 0 {
 		return []string{"no bit is set"}

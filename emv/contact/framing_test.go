@@ -141,6 +141,17 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s %s: %v %v", c.kind, c.value, got, err)
 		}
 	}
+	for _, k := range Explained() {
+		if list, err := Legend(k); err != nil || len(list) < 4 {
+			t.Errorf("legend of %s: %v %v", k, list, err)
+		}
+	}
+	if list, _ := Legend("tvr"); len(list) < 27 || list[0] != "byte 1 80  offline data authentication was not performed" {
+		t.Errorf("legend of TVR: %v", list)
+	}
+	if _, err := Legend("NOTHING"); !errors.Is(err, ErrExplain) {
+		t.Error(err)
+	}
 	for _, k := range append(Explained(), "NOTHING") {
 		if _, err := Explain(k, make([]byte, 7)); !errors.Is(err, ErrExplain) {
 			t.Errorf("%s of seven bytes: %v", k, err)

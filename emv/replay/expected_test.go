@@ -59,6 +59,6 @@ var expected = map[string]struct {
 	"VisaCardPse":             {"selection", [2]end{{"recording_ended", "00A404000E315041592E5359532E444446303100"}, {"recording_ended", "00B2020C00"}}},
 	"wrapperTestSW_6C":        {"application selection", [2]end{{"card_unusable", "00A4040005A00000000301"}, {"card_unusable", "00A4040005A00000000301"}}},
 	"mock-msc-ms-mode":        {"ppse", [2]end{{"card_unusable", "00B2010C00"}, {"card_unusable", "00B2010C00"}}},
-	"mock-msc-offline":        {"ppse", [2]end{{"approved", "80AE5000***(68 bytes)"}, {"approved", "80AE5000***(68 bytes)"}}},
+	"mock-msc-offline":        {"ppse", [2]end{{"approved", "80AE5000420000000000010000000000000056000000000109781908190033BCA47D26000000000000000000001F0302000000000000000000000000000000000000000000000000"}, {"approved", "80AE5000420000000000010000000000000056000000000109781908190033BCA47D26000000000000000000001F0302000000000000000000000000000000000000000000000000"}}},
 	"mock-visa-offline":       {"ppse", [2]end{{"card_unusable", "00B2031400"}, {"card_unusable", "00B2031400"}}},
 }

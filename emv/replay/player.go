@@ -92,13 +92,13 @@ func (p *player) find(command []byte) int {
 // secrets are what must not be shown: numbers that the card gave in this
 // recording, and the lists that ask for what is not public.
 type secrets struct {
-	numbers [][]byte // packed, at least six bytes
-	hidden  map[byte]bool
+	numbers [][]byte           // packed, at least six bytes
+	hidden  map[byte][]tlv.DOL // by instruction: lists that ask for what is not public
 }
 
 // learn looks through the card's answers for numbers and lists.
 func learn(list []Exchange) *secrets {
-	s := &secrets{hidden: map[byte]bool{}}
+	s := &secrets{hidden: map[byte][]tlv.DOL{}}
 	for _, e := range list {
 		if len(e.Answer) < 2 {
 			continue
@@ -129,9 +129,41 @@ func (s *secrets) list(ins byte, v []byte) {
 	}
 	for _, e := range dol {
 		if _, known := tlv.Lookup(e.Tag); known && tlv.SensitivityOf(e.Tag) != tlv.Public {
-			s.hidden[ins] = true
+			s.hidden[ins] = append(s.hidden[ins], dol)
+			return
 		}
 	}
+}
+
+// empty reports whether nothing but zeros stands where the lists of this
+// instruction ask for what is not public.
+func (s *secrets) empty(ins byte, command []byte) bool {
+	if len(s.hidden[ins]) == 0 {
+		return true
+	}
+	c, err := parse(command)
+	if err != nil {
+		return false
+	}
+	data := c.Data
+	if v, ok := tlv.Get(data, 0x83); ok && ins == 0xA8 {
+		data = v
+	}
+	fits := false
+	for _, d := range s.hidden[ins] {
+		if d.Size() != len(data) {
+			continue
+		}
+		fits = true
+		rest := data
+		for _, e := range d {
+			if tlv.SensitivityOf(e.Tag) != tlv.Public && len(bytes.Trim(rest[:e.Length], "\x00")) > 0 {
+				return false
+			}
+			rest = rest[e.Length:]
+		}
+	}
+	return fits
 }
 
 // show writes a command for people: data only where no secret can be.
@@ -149,7 +181,7 @@ func (p *player) show(command []byte, data bool) string {
 	open := false
 	switch ins {
 	case 0xA4, 0xB2, 0xCA, 0xC0, 0x84, 0x82, 0xA8, 0xAE, 0x88:
-		open = !p.secret.hidden[ins] && (data || command[0]&0x0C == 0)
+		open = (data || command[0]&0x0C == 0) && p.secret.empty(ins, command)
 	}
 	for _, n := range p.secret.numbers {
 		open = open && !bytes.Contains(command, n)

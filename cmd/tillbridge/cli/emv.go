@@ -61,10 +61,10 @@ with a published test number until the reader hangs up.`,
 			RunE:  func(_ *cobra.Command, args []string) error { return e.emvDecode(args[0]) },
 		},
 		&cobra.Command{
-			Use:   "explain " + strings.Join(contact.Explained(), "|") + " HEX",
+			Use:   "explain " + strings.Join(contact.Explained(), "|") + " [HEX]",
 			Short: "Say what the bits of a data object mean",
-			Args:  cobra.ExactArgs(2),
-			RunE:  func(_ *cobra.Command, args []string) error { return e.emvExplain(args[0], args[1]) },
+			Args:  cobra.RangeArgs(1, 2),
+			RunE:  func(_ *cobra.Command, args []string) error { return e.emvExplain(args[0], args[1:]) },
 		},
 	)
 	return c
@@ -114,12 +114,17 @@ func (e *env) emvDecode(arg string) error {
 	return nil
 }
 
-func (e *env) emvExplain(kind, arg string) error {
-	b, err := e.hexArg(arg)
-	if err != nil {
-		return err
+func (e *env) emvExplain(kind string, value []string) (err error) {
+	var b []byte
+	var lines []string
+	if len(value) == 0 {
+		lines, err = contact.Legend(kind)
+	} else {
+		if b, err = e.hexArg(value[0]); err != nil {
+			return err
+		}
+		lines, err = contact.Explain(kind, b)
 	}
-	lines, err := contact.Explain(kind, b)
 	if err != nil {
 		return fail(exitUsage, "cli.usage", "%w", err)
 	}
