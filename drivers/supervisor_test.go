@@ -229,7 +229,7 @@ func TestSupervisorIsFaultedWhenHealthNeverReturns(t *testing.T) {
 	supervised(t, SupervisorOptions{}, func(t *testing.T, b *shelf, s *Supervisor) {
 		b.put("/dev/pad0", "A1").sick.Store(true)
 		time.Sleep(20 * time.Minute)
-		if st := s.Devices()[0]; st.Failures < 5 {
+		if st := s.Devices()[0]; st.Failures < 5 || st.State != StateFaulted {
 			t.Errorf("never faulted: %+v", st)
 		}
 	})

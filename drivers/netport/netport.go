@@ -102,6 +102,7 @@ type transport struct {
 	conn    net.Conn
 	info    drivers.Port
 	closing atomic.Bool
+	torn    atomic.Bool // a write was cut off half-way
 	once    sync.Once
 	err     error
 }
@@ -126,8 +127,13 @@ func (t *transport) Read(ctx context.Context, p []byte) (int, error) {
 	return 0, t.fail(ctx, "read", err)
 }
 
-// Write writes all of p or fails.
+// Write writes all of p or fails. After one that sent a part every later one
+// fails with drivers.ErrUnplugged: its bytes would be taken for the rest of the
+// first, an amount for instance.
 func (t *transport) Write(ctx context.Context, p []byte) (int, error) {
+	if t.torn.Load() {
+		return 0, t.fail(ctx, "write", errTorn)
+	}
 	stop, err := until(ctx, t.conn.SetWriteDeadline)
 	if err != nil {
 		return 0, t.fail(ctx, "write", err)
@@ -135,10 +141,15 @@ func (t *transport) Write(ctx context.Context, p []byte) (int, error) {
 	n, err := t.conn.Write(p)
 	stop()
 	if err != nil {
+		if n > 0 {
+			t.torn.Store(true)
+		}
 		return n, t.fail(ctx, "write", err)
 	}
 	return n, nil
 }
+
+var errTorn = errors.New("an earlier message was cut off: connect again")
 
 // until sets the deadline of the context and moves it to now when the context
 // is cancelled. A call of the previous operation's cancellation cannot reach

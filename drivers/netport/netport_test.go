@@ -3,6 +3,7 @@ package netport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -95,12 +96,20 @@ func TestCancelEndsAReadAndTheNextOneWorks(t *testing.T) {
 }
 
 func TestWriteEndsByItsDeadline(t *testing.T) {
-	tr, _ := pair(t)
+	tr, device := pair(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	big := make([]byte, 64<<20) // nobody reads
-	if _, err := tr.Write(ctx, big); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("Write: %v", err)
+	if n, err := tr.Write(ctx, big); !errors.Is(err, context.DeadlineExceeded) || n == 0 {
+		t.Fatalf("Write: %d, %v", n, err)
+	}
+	// The device reads again: it must not take another message for the rest of
+	// the first.
+	go io.Copy(io.Discard, device) // ends when the connection is closed
+	next, cancel := context.WithTimeout(t.Context(), guard)
+	defer cancel()
+	if n, err := tr.Write(next, []byte{1}); n != 0 || !errors.Is(err, drivers.ErrUnplugged) {
+		t.Errorf("Write after a part of another: %d, %v", n, err)
 	}
 }
 

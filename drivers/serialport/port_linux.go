@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -78,7 +79,13 @@ func line(dir, name string) string {
 		return ""
 	}
 	s, _, _ := strings.Cut(string(b), "\n")
-	return strings.TrimSpace(s)
+	// A device writes these itself; they end on a person's terminal.
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s))
 }
 
 func hex16(dir, name string) (uint16, bool) {

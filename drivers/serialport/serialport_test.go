@@ -315,7 +315,7 @@ func TestScanReadsSysfs(t *testing.T) {
 	write("usb/1-2/idProduct", "c902\n")
 	write("usb/1-2/serial", "7200032211005539\n")
 	write("usb/1-2/manufacturer", "GERTEC\n")
-	write("usb/1-2/product", "PPC-930\n")
+	write("usb/1-2/product", "PPC-930\x1b\x07\n") // what a device writes ends on a terminal
 	write("usb/1-2/1-2:1.0/bInterfaceNumber", "00\n")
 	link("ttyACM0", "usb/1-2/1-2:1.0")
 	write("usb/1-3.1/idVendor", "0403\n")
