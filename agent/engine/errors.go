@@ -128,8 +128,14 @@ func (e *BusyError) Blocking() payment.Payment { return e.By }
 // MoneyMoved is "no": the refused request moved nothing.
 func (e *BusyError) MoneyMoved() payment.Moved { return payment.MovedNo }
 
-// Retry is safe once the register is free.
-func (e *BusyError) Retry() payment.Retry { return payment.RetrySafe }
+// Retry is safe once the register is free; while its payment is in doubt the
+// card must not be run again, here or elsewhere.
+func (e *BusyError) Retry() payment.Retry {
+	if e.By.State.Status == payment.InDoubt {
+		return payment.RetryForbidden
+	}
+	return payment.RetrySafe
+}
 
 func refuse(err error, id, format string, args ...any) error {
 	return &Error{Err: err, ID: id, Detail: fmt.Sprintf(format, args...)}

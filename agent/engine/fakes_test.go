@@ -241,8 +241,9 @@ type fakeHost struct {
 	// script is taken in order; when empty everything is approved.
 	script    []answer
 	charges   map[string]*charge
-	stans     map[string]string // terminal+stan -> reference
-	inquiries bool              // the host answers inquiries
+	stans     map[string]string  // terminal+stan -> reference
+	inquiries bool               // the host answers inquiries
+	onInquiry chan chan struct{} // an inquiry waits until what it sends here is closed
 	acks      []acquirer.AckState
 	reversals int
 	requests  int
@@ -392,6 +393,11 @@ func (h *fakeHost) Reverse(ctx context.Context, r acquirer.Reversal) (acquirer.A
 }
 
 func (h *fakeHost) Inquire(ctx context.Context, q acquirer.Inquiry) (acquirer.Finding, error) {
+	if h.onInquiry != nil {
+		proceed := make(chan struct{})
+		h.onInquiry <- proceed
+		<-proceed
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.dead() || !h.inquiries {
@@ -655,8 +661,8 @@ func (a *agent) notClosed(register string) {
 	if l := a.lanes[register]; l != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.closed != "" && l.heldBy == "" {
-			a.w.t.Fatalf("register %s is closed: %s", register, l.closed)
+		if l.broken != "" {
+			a.w.t.Fatalf("register %s is closed: %s", register, l.broken)
 		}
 	}
 }

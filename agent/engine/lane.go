@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"tillbridge/agent/payment"
@@ -14,8 +15,8 @@ type lane struct {
 
 	mu      sync.Mutex
 	current *run
-	closed  string        // why nothing may run here, or empty
-	heldBy  string        // record that a person must resolve before the lane opens, or empty
+	broken  string        // why nothing may run here until a restart, or empty
+	heldBy  []string      // records that a person must resolve before the lane opens
 	free    chan struct{} // closed and replaced when the lane is released
 
 	// cardLeft: the last payment's card was not taken out. It belongs to whoever
@@ -38,17 +39,32 @@ type run struct {
 }
 
 // reserve takes the lane for r, or says who holds it.
-func (l *lane) reserve(r *run) (blocking *run, closed string) {
+func (l *lane) reserve(r *run) (blocking *run, closed error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed != "" {
-		return nil, l.closed
+	if err := l.closed(); err != nil {
+		return nil, err
 	}
 	if l.current != nil {
-		return l.current, ""
+		return l.current, nil
 	}
 	l.current = r
-	return nil, ""
+	return nil, nil
+}
+
+// closed says why nothing may run here, or nil. The caller holds the lock. A
+// till must not take the sale to another register while its payment is in
+// doubt: such an answer forbids the retry.
+func (l *lane) closed() error {
+	switch {
+	case len(l.heldBy) > 0:
+		id := l.heldBy[0]
+		return &Error{Err: ErrClosedLane, ID: id, Again: payment.RetryForbidden,
+			Detail: fmt.Sprintf("%s is in doubt and the terminal cannot say: do not run the card again; see `tillbridge tx show %s`, then resolve it", id, id)}
+	case l.broken != "":
+		return &Error{Err: ErrClosedLane, Detail: l.broken, Again: payment.RetryForbidden}
+	}
+	return nil
 }
 
 func (l *lane) release(r *run) {
@@ -64,7 +80,7 @@ func (l *lane) release(r *run) {
 func (l *lane) close(why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.closed = why
+	l.broken = why
 }
 
 func (l *lane) holder() *run {

@@ -87,8 +87,8 @@ func (e *Engine) startOperation(ctx context.Context, kind payment.Kind, credenti
 	case terminal:
 		// the terminal itself has to do it: the operation holds the register
 		blocking, closed := l.reserve(job)
-		if closed != "" {
-			return payment.Operation{}, false, &Error{Err: ErrClosedLane, Detail: closed}
+		if closed != nil {
+			return payment.Operation{}, false, closed
 		}
 		if blocking != nil {
 			if blocking.credential == credential && blocking.key == key {
@@ -284,7 +284,12 @@ func (e *Engine) applyOperation(id string, res acquirer.Result) {
 	var err error
 	switch res.Outcome {
 	case acquirer.Approved:
-		if h, rerr := e.read(e.hard, id); rerr == nil && !whole(h.Operation, res) {
+		h, rerr := e.readOn(e.hard, id)
+		if rerr != nil {
+			e.operationUnstorable(id, rerr) // the next start finds it in doubt
+			return
+		}
+		if !whole(h.Operation, res) {
 			e.undoOperation(id, "the host approved another amount; the operation is undone")
 			return
 		}
@@ -332,7 +337,7 @@ func (e *Engine) changeOperationHost(id string, res acquirer.Result, to payment.
 func (e *Engine) settleOperation(id string) {
 	ctx := e.hard
 	for try := range e.o.Inquiries {
-		h, err := e.read(ctx, id)
+		h, err := e.readOn(ctx, id)
 		if err != nil || h.Operation == nil || h.Operation.State.Status != payment.InDoubt || h.Operation.State.Stage != payment.StageQueryingHost {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"tillbridge/agent/acquirer"
@@ -285,7 +286,7 @@ func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, er
 // data; the length is bounded all the same.
 func faultText(err error) string {
 	if de, ok := errors.AsType[*drivers.DeviceError](err); ok && de.Raw != "" {
-		return fmt.Sprintf("%s, code %.16s", de.Op, de.Raw)
+		return fmt.Sprintf("%s, code %s", de.Op, safeText(de.Raw, 16))
 	}
 	if errors.Is(err, drivers.ErrUnplugged) {
 		return "it was unplugged"
@@ -512,7 +513,10 @@ func checkedMask(masked string) string {
 // safeText bounds a text of a device and takes out what looks like a card
 // number: drivers promise as much, and this is kept for years.
 func safeText(s string, most int) string {
-	return mask.Redact(s[:min(len(s), most)])
+	// Redacted before it is cut: a cut number is no longer known as one. A text
+	// of unbounded length is cut first, far behind what is kept.
+	s = mask.Redact(s[:min(len(s), 4*most+64)])
+	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
 func fillOutcome(p *payment.Payment, o emv.Outcome) {

@@ -239,7 +239,10 @@ func (e *Engine) Registers() []RegisterStatus {
 	var out []RegisterStatus
 	for id, l := range e.lanes {
 		l.mu.Lock()
-		s := RegisterStatus{RegisterID: id, DeviceID: l.DeviceID, Closed: l.closed}
+		s := RegisterStatus{RegisterID: id, DeviceID: l.DeviceID}
+		if why, ok := errors.AsType[*Error](l.closed()); ok {
+			s.Closed = why.Detail
+		}
 		if l.current != nil {
 			s.Holder = l.current.id
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"tillbridge/agent/payment"
 	"tillbridge/queue"
@@ -100,6 +101,12 @@ func (e *Engine) damaged(ctx context.Context, register string) (bool, error) {
 }
 
 func (e *Engine) recoverRecord(ctx context.Context, l *lane, h *held) error {
+	if r := h.reversal(); r != nil && r.Again {
+		if e.o.Link != nil {
+			e.spawn(func() { e.repeatReversal(h.id) })
+		}
+		return nil
+	}
 	if h.Operation != nil {
 		return e.recoverOperation(ctx, l, h)
 	}
@@ -208,6 +215,7 @@ func (l *lane) holdFor(id string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heldBy = id
-	l.closed = fmt.Sprintf("%s is in doubt and the terminal cannot say: do not run the card again; see `tillbridge tx show %s`, then resolve it", id, id)
+	if !slices.Contains(l.heldBy, id) {
+		l.heldBy = append(l.heldBy, id)
+	}
 }

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"tillbridge/agent/payment"
+	"tillbridge/drivers"
 )
 
 // Resolve closes a payment or operation in doubt by a person's decision, with
@@ -25,11 +27,12 @@ func (e *Engine) Resolve(ctx context.Context, credential, id string, outcome pay
 	if p := h.Payment; p != nil && p.Facts.Has(payment.Changing) && p.VoidID != "" {
 		// the doubt is about its void or capture
 		target = p.VoidID
-		switch outcome {
-		case payment.Reversed:
-			outcome = payment.Succeeded
-		default:
-			outcome = payment.Declined
+		o, err := e.Operation(ctx, target)
+		if err != nil {
+			return payment.Payment{}, err
+		}
+		if outcome, err = outcomeOfChange(&o, p, outcome); err != nil {
+			return payment.Payment{}, err
 		}
 	} else if p != nil {
 		return e.resolvePayment(ctx, credential, id, outcome, evidence)
@@ -40,6 +43,26 @@ func (e *Engine) Resolve(ctx context.Context, credential, id string, outcome pay
 	}
 	e.reopen(o.RegisterID, target)
 	return e.Payment(ctx, o.PaymentID)
+}
+
+// outcomeOfChange says what a person's word about a payment means for the void
+// or capture that is in doubt: the payment is either as the change would leave
+// it, or as it was before. Any other word would be a guess.
+func outcomeOfChange(o *payment.Operation, p *payment.Payment, said payment.Status) (payment.Status, error) {
+	done, before := payment.Reversed, payment.Succeeded
+	if o.Kind == payment.KindCapture {
+		done = payment.Succeeded
+	}
+	if p.Request.Intent == payment.IntentAuth && p.Captured == 0 {
+		before = payment.Authorized
+	}
+	switch said {
+	case done:
+		return payment.Succeeded, nil
+	case before:
+		return payment.Declined, nil
+	}
+	return "", refuse(ErrInvalid, p.ID, "its %s is in doubt: the outcome is %s (it was done) or %s (it was not)", o.Kind, done, before)
 }
 
 func (e *Engine) resolvePayment(ctx context.Context, credential, id string, outcome payment.Status, evidence string) (payment.Payment, error) {
@@ -60,6 +83,9 @@ func (e *Engine) resolvePayment(ctx context.Context, credential, id string, outc
 		p.Decision = &payment.Decision{Outcome: outcome, By: credential, Evidence: evidence, At: w.at, From: p.State}
 		if (outcome == payment.Succeeded || outcome == payment.Authorized) && p.Approved == 0 {
 			p.Approved = p.Request.Amount.Total
+			if a := h.Private.Answer; a != nil && a.Result == drivers.Approved && a.Amount > 0 && a.Amount < p.Approved {
+				p.Approved = a.Amount // a part is never taken as the whole
+			}
 		}
 		p.Reason, p.Code = "closed by a person", "payment.resolved"
 		if err := p.Move(to, payment.Decided, w.at, "closed by a person"); err != nil {
@@ -105,7 +131,5 @@ func (e *Engine) reopen(register, id string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.heldBy == id {
-		l.closed, l.heldBy = "", ""
-	}
+	l.heldBy = slices.DeleteFunc(l.heldBy, func(held string) bool { return held == id })
 }

@@ -13,6 +13,9 @@ import (
 // takeBack records a reversal (R3: before it is sent) and starts its repeats.
 func (e *Engine) takeBack(l *lane, id string, learn payment.Facts, why acquirer.Reason, then payment.State, fill func(p *payment.Payment)) {
 	_, err := e.change(e.hard, id, func(w *work, h *held, p *payment.Payment) error {
+		if p.State.Final() || p.Facts.Has(payment.ReversalDurable) {
+			return nil // a person closed it while the host was being asked
+		}
 		if fill != nil {
 			fill(p)
 		}
@@ -46,7 +49,7 @@ func newReversal(stan int, why acquirer.Reason, then payment.State, at time.Time
 func (e *Engine) repeatReversal(id string) {
 	ctx := e.hard
 	for {
-		h, err := e.read(ctx, id)
+		h, err := e.readOn(ctx, id)
 		if err != nil {
 			if ctx.Err() == nil {
 				e.log.Error("a reversal cannot be read", "id", id, "err", err)
@@ -87,6 +90,24 @@ func (e *Engine) repeatReversal(id string) {
 	}
 }
 
+// readOn reads a record until the store answers: a store that fails for a
+// moment must not end what settles a payment. It gives up when ctx ends, and
+// where the record is not there or cannot be read at all.
+func (e *Engine) readOn(ctx context.Context, id string) (*held, error) {
+	for try := 0; ; try++ {
+		h, err := e.read(ctx, id)
+		if err == nil || !errors.Is(err, ErrStore) {
+			return h, err
+		}
+		if try == 0 {
+			e.log.Warn("the store does not answer; asking on", "id", id, "err", err)
+		}
+		if !e.sleep(ctx, e.backoff(try)) {
+			return nil, err
+		}
+	}
+}
+
 func (h *held) reversal() *payment.Reversal {
 	if h.Payment != nil {
 		return h.Payment.Reversal
@@ -96,13 +117,13 @@ func (h *held) reversal() *payment.Reversal {
 
 // reversing reports whether the reversal has to go on.
 func (h *held) reversing() bool {
-	s := h.state()
-	return s.Status == payment.InDoubt && s.Stage == payment.StageReversing
+	s, r := h.state(), h.reversal()
+	return s.Status == payment.InDoubt && s.Stage == payment.StageReversing || r != nil && r.Again
 }
 
 // sleepUntil waits for the next attempt. The stored delay bounds the wait: a
-// clock that was set back must not stop the repeats. A change of the record by
-// a person ends the wait early. It reports false when the engine stops.
+// clock that was set back must not stop the repeats. It reports false when the
+// engine stops: a stop does not wait for the next attempt.
 func (e *Engine) sleepUntil(ctx context.Context, id string, r *payment.Reversal) bool {
 	if r.NextAt.IsZero() {
 		return ctx.Err() == nil
@@ -111,7 +132,16 @@ func (e *Engine) sleepUntil(ctx context.Context, id string, r *payment.Reversal)
 	if wait <= 0 {
 		return ctx.Err() == nil
 	}
-	return e.sleep(ctx, wait)
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-e.soft:
+		return false // the next start goes on with it
+	case <-t.C:
+		return true
+	}
 }
 
 // noteAttempt stores that one more attempt begins. nil without an error means
@@ -152,7 +182,11 @@ func (e *Engine) noteAck(ctx context.Context, id string, ack acquirer.Ack) error
 			return nil
 		}
 		r.LastCode = ack.ResponseCode
+		if r.Again {
+			return e.noteAckAgain(w, h, r, ack)
+		}
 		if ack.Ended() {
+			r.NotFound = ack.State == acquirer.AckNotFound
 			r.AckedAt, r.NextAt = w.at, time.Time{}
 			return e.reversalAcked(w, h)
 		}
@@ -163,6 +197,20 @@ func (e *Engine) noteAck(ctx context.Context, id string, ack acquirer.Ack) error
 		r.HeldWhy = "the host refused the reversal too often, last code " + ack.ResponseCode
 		return e.hold(w, h, r.HeldWhy)
 	})
+}
+
+// noteAckAgain keeps the answer to a reversal that is sent again after its end.
+// The record stays as it is. Only "done" ends it: the host has the approval.
+func (e *Engine) noteAckAgain(w *work, h *held, r *payment.Reversal, ack acquirer.Ack) error {
+	if ack.State == acquirer.AckDone {
+		r.Again, r.NotFound, r.AckedAt, r.NextAt = false, false, w.at, time.Time{}
+		return w.put(h)
+	}
+	if r.Refusals++; r.Refusals >= e.o.Refusals {
+		r.Again, r.HeldWhy = false, "a late approval stands at the host, and it refused the reversal too often, last code "+ack.ResponseCode
+		e.log.Error("a late approval could not be taken back: reverse it at the acquirer", "id", h.id, "code", ack.ResponseCode)
+	}
+	return w.put(h)
 }
 
 // reversalAcked moves a payment or operation whose reversal has ended.
@@ -206,7 +254,10 @@ func (e *Engine) hold(w *work, h *held, why string) error {
 func (e *Engine) settleHost(l *lane, id string) {
 	ctx := e.hard
 	for try := range e.o.Inquiries {
-		h, err := e.read(ctx, id)
+		h, err := e.readOn(ctx, id)
+		if err != nil && ctx.Err() != nil {
+			return
+		}
 		if err != nil || h.Payment == nil || h.Payment.State.Status != payment.InDoubt || h.Payment.State.Stage != payment.StageQueryingHost {
 			e.unstorable(l, id, err)
 			return
@@ -301,26 +352,37 @@ func operationAmounts(o *payment.Operation) emv.Amounts {
 // LateAnswer records an answer of the host that came after the engine had
 // stopped waiting; id is the Reference of the request. An approval is never
 // honoured once the reversal is durable (R3); it is written into the record so
-// that a person can see it. Before that the inquiry decides, and the late
-// answer is left alone.
+// that a person can see it. Where the host had answered the reversal with "not
+// found", the approval came after it and stands: the reversal is sent again.
+// Before a reversal is durable the inquiry decides, and the late answer is left
+// alone.
 func (e *Engine) LateAnswer(ctx context.Context, id string, res acquirer.Result) error {
 	if res.Outcome != acquirer.Approved {
 		return nil
 	}
 	note := "late approval from the host, not honoured; code " + res.ResponseCode
-	return e.keep(ctx, id, func(w *work) error {
+	again := false
+	err := e.keep(ctx, id, func(w *work) error {
+		again = false
 		h, err := w.get(id)
 		if err != nil {
 			return err
+		}
+		if r := h.reversal(); r != nil && h.state().Final() && r.NotFound && !r.Again {
+			again, r.Again, r.Refusals, r.NextAt = true, true, 0, time.Time{}
 		}
 		switch p, o := h.Payment, h.Operation; {
 		case p != nil && p.Facts.Has(payment.ReversalDurable) && !p.Facts.Has(payment.LateApproval):
 			p.NoteLate(w.at, note)
 		case o != nil && o.Facts.Has(payment.ReversalDurable) && !o.Facts.Has(payment.LateApproval):
 			o.NoteLate(w.at, note)
-		default:
+		case !again:
 			return nil
 		}
 		return w.put(h)
 	})
+	if err == nil && again && e.o.Link != nil {
+		e.spawn(func() { e.repeatReversal(id) })
+	}
+	return err
 }

@@ -41,8 +41,8 @@ func (e *Engine) StartPayment(ctx context.Context, credential, key, digest strin
 			return payment.Payment{}, false, refuse(ErrStopped, "", "the agent is starting or stopping: try again")
 		}
 		blocking, closed := l.reserve(job)
-		if closed != "" {
-			return payment.Payment{}, false, &Error{Err: ErrClosedLane, Detail: closed}
+		if closed != nil {
+			return payment.Payment{}, false, closed
 		}
 		if blocking == nil {
 			break
@@ -54,8 +54,16 @@ func (e *Engine) StartPayment(ctx context.Context, credential, key, digest strin
 			case <-until.Done():
 				return payment.Payment{}, false, e.storeError("", until.Err())
 			}
+			freed := l.freed()
 			if h, err := e.replay(until, credential, key, digest); err != nil || h != nil {
 				return replayedPayment(h, err)
+			}
+			if l.holder() == blocking { // its record is not known to be there
+				select {
+				case <-freed:
+				case <-until.Done():
+					return payment.Payment{}, false, e.storeError("", until.Err())
+				}
 			}
 			continue
 		}
@@ -83,6 +91,12 @@ func (e *Engine) StartPayment(ctx context.Context, credential, key, digest strin
 			return payment.Payment{}, false, e.busy(context.WithoutCancel(ctx), r.RegisterID, blocking)
 		case <-time.After(e.o.DeviceTimeout):
 			return payment.Payment{}, false, e.busy(ctx, r.RegisterID, blocking)
+		}
+		if was, err := e.Payment(ctx, blocking.id); err != nil {
+			return payment.Payment{}, false, err
+		} else if m := was.MoneyMoved(); m == payment.MovedYes || m == payment.MovedHeld {
+			// The terminal had approved before it could be stopped: the customer has paid.
+			return payment.Payment{}, false, &Error{Err: ErrTooLate, ID: was.ID, Detail: "the payment to be replaced was approved before it could be cancelled: close the sale with it, or void it first", Moved: m, Again: was.Retry()}
 		}
 	}
 	p, existing, err := e.create(until, l, job, digest, r, at)
@@ -210,8 +224,10 @@ func replayedOperation(h *held, err error) (payment.Operation, bool, error) {
 	return *h.Operation, true, nil
 }
 
+// storeError: the key may be that of a payment which was taken, so that nobody
+// may believe that nothing moved.
 func (e *Engine) storeError(id string, err error) error {
-	return &Error{Err: ErrStore, ID: id, Detail: fmt.Sprintf("ask again with the same key (%v)", err), Moved: payment.MovedNo, Again: payment.RetryWait}
+	return &Error{Err: ErrStore, ID: id, Detail: fmt.Sprintf("ask again with the same key (%v)", err), Moved: payment.MovedUnknown, Again: payment.RetryWait}
 }
 
 func (e *Engine) busy(ctx context.Context, register string, blocking *run) error {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 
 	"tillbridge/agent/payment"
 	"tillbridge/drivers"
@@ -92,6 +91,12 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 		e.unstorable(l, p.ID, err)
 		return false, nil
 	}
+	if why := job.whyCanceled(); why != "" {
+		// The cancel came while the record was written: no byte has left, and the
+		// terminal has nothing yet that an abort could stop.
+		e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: why}, payment.NotStarted, nil)
+		return false, nil
+	}
 	op := saleOp(p.Request.Intent)
 	began := e.now()
 	answer, fault := e.perform(t, p.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
@@ -169,7 +174,7 @@ func (e *Engine) terminalSaid(l *lane, job *run, p payment.Payment, a drivers.Te
 	case drivers.Declined:
 		e.end(l, p.ID, payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, func(p *payment.Payment) {
 			fill(p)
-			p.DeclineGroup, p.Code, p.Reason = payment.DeclineOther, "host.declined", "the terminal declined, code "+fmt.Sprintf("%.16s", a.Raw)
+			p.DeclineGroup, p.Code, p.Reason = payment.DeclineOther, "host.declined", "the terminal declined, code "+safeText(a.Raw, 16)
 		})
 	case drivers.Cancelled:
 		stage := payment.StageByCustomer
@@ -184,7 +189,7 @@ func (e *Engine) terminalSaid(l *lane, job *run, p payment.Payment, a drivers.Te
 		}
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageDevice}, payment.NotStarted, func(p *payment.Payment) {
 			fill(p)
-			p.Code, p.Reason = "device.not_started", "the terminal did not begin, code "+fmt.Sprintf("%.16s", a.Raw)
+			p.Code, p.Reason = "device.not_started", "the terminal did not begin, code "+safeText(a.Raw, 16)
 		})
 	default:
 		return true
@@ -258,10 +263,10 @@ func fillTerminal(p *payment.Payment, a drivers.TerminalAnswer) {
 		p.Card.Last4 = a.Last4[max(0, len(a.Last4)-4):]
 	}
 	if a.Brand != "" {
-		p.Card.Brand = a.Brand
+		p.Card.Brand = safeText(a.Brand, 40)
 	}
 	if a.CVM != "" {
-		p.EMV.CVMText = a.CVM
+		p.EMV.CVMText = safeText(a.CVM, 40)
 	}
 	p.Host.ApprovalCode, p.Host.ResponseCode = safeText(a.AuthCode, 16), safeText(a.Raw, 16)
 	p.Receipt = receiptOf(a)
@@ -348,11 +353,11 @@ func (e *Engine) terminalSaidOfOperation(l *lane, o payment.Operation, a drivers
 		}
 		to, learn = payment.State{Status: payment.Succeeded}, payment.Approved
 	case drivers.Declined:
-		to, learn, why = payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, "the terminal declined, code "+fmt.Sprintf("%.16s", a.Raw)
+		to, learn, why = payment.State{Status: payment.Declined, Stage: payment.StageByIssuer}, payment.Denied, "the terminal declined, code "+safeText(a.Raw, 16)
 	case drivers.Cancelled:
 		to, learn, why = payment.State{Status: payment.Canceled, Stage: payment.StageByCustomer}, payment.Denied, "cancelled at the terminal"
 	case drivers.NotStarted:
-		to, learn, why = payment.State{Status: payment.Failed, Stage: payment.StageDevice}, payment.NotStarted, "the terminal did not begin, code "+fmt.Sprintf("%.16s", a.Raw)
+		to, learn, why = payment.State{Status: payment.Failed, Stage: payment.StageDevice}, payment.NotStarted, "the terminal did not begin, code "+safeText(a.Raw, 16)
 	default:
 		return true
 	}
@@ -361,7 +366,7 @@ func (e *Engine) terminalSaidOfOperation(l *lane, o payment.Operation, a drivers
 			return nil
 		}
 		o.Terminal, o.Reason = word.Reference, why
-		o.Host.ApprovalCode, o.Host.ResponseCode = a.AuthCode, a.Raw
+		o.Host.ApprovalCode, o.Host.ResponseCode = safeText(a.AuthCode, 16), safeText(a.Raw, 16)
 		o.Receipt = receiptOf(a)
 		if err := o.Move(to, learn, w.at, why); err != nil {
 			return err

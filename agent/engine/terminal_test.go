@@ -15,12 +15,14 @@ import (
 // command is what the fake terminal does with one command.
 type command struct {
 	result   drivers.Result
-	amount   int64          // approved; 0 means asked
-	currency int            // 0 means asked
-	lost     bool           // the answer is lost before we have it
-	lostAck  bool           // we have it, and the terminal's end is lost
-	dumb     bool           // the answer carries no reference
-	then     func()         // runs after the command, before its answer
+	amount   int64  // approved; 0 means asked
+	currency int    // 0 means asked
+	lost     bool   // the answer is lost before we have it
+	lostAck  bool   // we have it, and the terminal's end is lost
+	dumb     bool   // the answer carries no reference
+	then     func() // runs after the command, before its answer
+	raw      string
+	brand    string
 	stale    bool           // nothing is done, the answer is the last deed's
 	after    drivers.Result // given to us after the result was stored
 	hold     chan struct{}
@@ -45,8 +47,9 @@ type fakeTerminal struct {
 	script  []command
 	deeds   []deed
 	trace   int
-	asked   int    // queries
-	mute    int    // so many queries fail
+	asked   int // queries
+	mute    int // so many queries fail
+	onAbort func()
 	onLast  func() // runs at the begin of a query
 	unsure  bool   // queries are answered with Unknown
 	noOp    bool   // the query does not say the operation
@@ -69,7 +72,9 @@ func (d *fakeTerminal) Close() error { return nil }
 func (d *fakeTerminal) Abort(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.aborts++
+	if d.aborts++; d.onAbort != nil {
+		d.onAbort()
+	}
 	return nil
 }
 
@@ -154,6 +159,7 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 	if err := r.Persist(ctx, a); err != nil {
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, err
 	}
+	a.Raw, a.Brand = c.raw, c.brand
 	if c.after != "" {
 		a.Result = c.after
 	}

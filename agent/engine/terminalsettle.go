@@ -40,9 +40,11 @@ func (e *Engine) settleTerminal(l *lane, id string) {
 	}
 	unsure := 0
 	for try := 0; ; try++ {
-		h, err := e.read(e.hard, id)
+		h, err := e.readOn(e.hard, id)
 		if err != nil {
-			e.unstorable(l, id, err)
+			if e.hard.Err() == nil {
+				e.unstorable(l, id, err)
+			}
 			return
 		}
 		if s := h.state(); s.Final() || s.Stage == payment.StageHeld {
@@ -370,7 +372,7 @@ func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer
 		}
 		o.Reason = why
 		if learn == payment.Approved {
-			o.Terminal, o.Host.ApprovalCode = word.Reference, a.AuthCode
+			o.Terminal, o.Host.ApprovalCode = word.Reference, safeText(a.AuthCode, 16)
 		}
 		if err := o.Move(to, learn, w.at, why); err != nil {
 			return err

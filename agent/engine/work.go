@@ -171,7 +171,7 @@ func (h *held) index() map[string]string {
 		if p.Request.Reference != "" {
 			m[indexReference] = hashIndex(p.Request.Reference)
 		}
-		if p.State.Open() {
+		if p.State.Open() || p.Reversal != nil && p.Reversal.Again {
 			m[indexOpen], m[indexOpenLane] = "1", p.Request.RegisterID
 		}
 		return m
@@ -181,7 +181,7 @@ func (h *held) index() map[string]string {
 	if o.PaymentID != "" {
 		m[indexPayment] = o.PaymentID
 	}
-	if o.State.Open() {
+	if o.State.Open() || o.Reversal != nil && o.Reversal.Again {
 		m[indexOpen], m[indexOpenLane] = "1", o.RegisterID
 	}
 	return m

@@ -125,6 +125,10 @@ type Reversal struct {
 	Recorded time.Time `json:"recorded"`
 	AckedAt  time.Time `json:"acked_at,omitzero"`
 	HeldWhy  string    `json:"held_why,omitempty"`
+	// NotFound: it ended because the host knew no such request.
+	NotFound bool `json:"not_found,omitempty"`
+	// Again: an approval came after that end; it is sent until it is done.
+	Again bool `json:"again,omitempty"`
 }
 
 // Decision is a person's closing of a payment or operation in doubt.

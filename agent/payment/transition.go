@@ -49,7 +49,7 @@ var Transitions = []Transition{
 	{From: RequiresConfirmation, To: Failed, Bars: Sent | Approved | ReversalDurable, Why: "proof: nothing was sent"},
 	{From: RequiresConfirmation, To: InDoubt, Needs: []Facts{Armed}, Why: "R6: an approval that is refused is reversed first"},
 
-	{From: Authorized, To: Succeeded, Needs: []Facts{Approved}, Bars: ReversalDurable | Changing, Why: "captured"},
+	{From: Authorized, To: Succeeded, Needs: settledYes, Bars: ReversalDurable | Changing, Why: "captured"},
 	{From: Authorized, To: Reversed, Needs: []Facts{ReversalAcked}, Why: "voided"},
 	{From: Authorized, To: Declined, Bars: Changing | ReversalDurable, Why: "the authorisation lapsed"},
 	{From: Authorized, To: InDoubt, Needs: []Facts{Changing}, Why: "the answer to a capture or void was lost"},
