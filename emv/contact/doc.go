@@ -15,6 +15,15 @@
 // Sources: EMV Contact Specifications Book 1 (sections 11, 12), Book 3
 // (sections 6 to 10, Annexes A and C), Book 4 (sections 6 to 12, Annex A).
 //
+// Where it is stricter than the books, for a shop's safety: terminal risk
+// management is done whatever the card's profile says; nothing is approved
+// offline without data authentication unless
+// [Config.UnauthenticatedOffline] is set; SDA and plaintext PIN are off unless
+// configured; the number in track 2 must be that of 5A; after a host that may
+// have been asked is silent the card is asked to decline. Where the books leave
+// a choice: no advice is sent, no TC is hashed unless a list asks, and there is
+// no language selection and no transaction log.
+//
 // What may be said of it: it implements the flow of Books 1 to 4 and is tested
 // with public transcripts, vectors and cards that nobody here wrote. It has no
 // letter of approval. It is for readers without a kernel of their own where

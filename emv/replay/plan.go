@@ -506,6 +506,13 @@ func (p *plan) config(r *replay) contact.Config {
 	c := contact.Config{Applications: p.apps, Keys: p.keys, PlaintextPIN: true, UnauthenticatedOffline: true, Random: &numbers{p.numbers}, Pad: &pad{plan: p, card: r.card}}
 	if v := p.seen[0x9F33]; len(v) == 3 {
 		c.Capabilities, c.NoCapabilities = [3]byte(v), true
+		// A terminal that said it does SDA is replayed as one.
+		keys := oda.NewStore(oda.Test)
+		if p.keys != nil {
+			*keys = *p.keys
+		}
+		keys.AllowSDA = v[2]&0x80 != 0
+		c.Keys = keys
 	}
 	if v := p.seen[0x9F35]; len(v) == 1 {
 		c.Type = v[0]

@@ -276,3 +276,25 @@ func TestFragmentsOfAnyKind(t *testing.T) {
 		}
 	}
 }
+
+// TestStatedCapabilitiesAreReplayed: 9F33 goes back to the card as the terminal
+// had it, with the bits for SDA and PINs.
+func TestStatedCapabilitiesAreReplayed(t *testing.T) {
+	r := Recording{Exchanges: []Exchange{}}
+	for _, p := range [][2]string{
+		{"00A404000E315041592E5359532E444446303100", "6A82"},
+		{"00A4040007A000000003101000", "6F158407A0000000031010A50A500256499F38039F33039000"},
+		{"80A8000005830360F0C800", "6985"},
+	} {
+		c, err1 := hex.DecodeString(p[0])
+		a, err2 := hex.DecodeString(p[1])
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		r.Exchanges = append(r.Exchanges, Exchange{c, a})
+	}
+	rep := Run(context.Background(), r, &Options{Strict: true})
+	if rep.Unmatched != 0 || rep.LastCommand != "80A8000005830360F0C800" || rep.Outcome != OutcomeUnusable {
+		t.Errorf("%+v", rep)
+	}
+}
