@@ -24,6 +24,11 @@
 //     may move (design/payments.md R1). Neither is ever repeated by the driver
 //     on its own once the pad has taken it, except as the protocol says after
 //     an answer that no card gave.
+//   - An offline approval of the pad needs the card's cryptogram; where the card
+//     asked for the host, the host decides.
+//   - A pad that holds other tables than the configured file (parameter
+//     "tables", see [ParseTables]) is loaded when it is opened.
+//   - A trace holds no clear packet that may carry card data ([Driver.CardData]).
 //   - A cryptogram over another amount or currency than the one asked for is an
 //     error ([ErrAmount]), never an approval.
 //   - After silence of a host that may have been reached the card is asked to

@@ -224,7 +224,7 @@ func devicesBind(e *env) *cobra.Command {
 		Short: "Print the configuration that binds a name to the device that answers there now",
 		Long: `Print the [[device]] entry that binds this name to the very device that answers
 now, by its own serial number: another device on the port is then refused, and
-the same device on another port is found. Put it into the configuration in place
+the same device on another port is found where it is behind USB. Put it into the configuration in place
 of the old entry and restart the agent. Nothing is changed by this command.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -240,17 +240,31 @@ of the old entry and restart the agent. Nothing is changed by this command.`,
 			if d.Serial == "" {
 				return fail(exitDevice, "device.no_serial", "%s tells no serial number (state: %s): it can be bound by its port only", d.ID, d.State)
 			}
-			ports := []string{d.Port}
-			for _, p := range info.Ports {
-				if p.Path == d.Port && p.VID != "" && p.Kind != "serial" {
-					ports = []string{"usb:" + p.VID + ":" + p.PID}
-				}
+			if d.Port == "" {
+				return fail(exitDevice, "device.absent", "%s is not there now (%s): connect it, and bind it while it answers", d.ID, d.Detail)
 			}
+			ports := bindPorts(info)
 			if e.json {
 				return e.object(map[string]any{"schema": "devices.bind/1", "name": d.ID, "protocol": d.Driver, "ports": ports, "serial": d.Serial})
 			}
-			e.printf("[[device]]\nname = %q\nprotocol = %q\nports = [%q]   # a glob such as \"/dev/ttyACM*\" finds it on another port too\nserial = %q\n", d.ID, d.Driver, ports[0], d.Serial)
+			e.printf("[[device]]\nname = %q\nprotocol = %q\nports = [%q]\nserial = %q\n# keep the old entry's [device.params]\n", d.ID, d.Driver, ports[0], d.Serial)
 			return nil
 		},
 	}
+}
+
+// bindPorts are the ports on which a device that is bound by its serial number
+// is looked for: a USB device gets another port name with every plug.
+func bindPorts(info api.DeviceInfo) []string {
+	path := info.Device.Port
+	for _, p := range info.Ports {
+		switch {
+		case p.Path != path || p.VID == "":
+		case p.Kind != "serial":
+			return []string{"usb:" + p.VID + ":" + p.PID}
+		case strings.HasPrefix(path, "/dev/tty"):
+			return []string{strings.TrimRight(path, "0123456789") + "*"}
+		}
+	}
+	return []string{path}
 }
