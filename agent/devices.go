@@ -17,6 +17,7 @@ import (
 	"tillbridge/drivers"
 	"tillbridge/drivers/abecs"
 	"tillbridge/drivers/ccid"
+	"tillbridge/drivers/neo2"
 	"tillbridge/drivers/netport"
 	"tillbridge/drivers/serialport"
 	"tillbridge/drivers/zvt"
@@ -24,7 +25,7 @@ import (
 
 // driverList are the protocols of this program.
 func driverList() []drivers.Driver {
-	return []drivers.Driver{abecs.New(), zvt.Driver{}, ccid.Driver{}}
+	return []drivers.Driver{abecs.New(), zvt.Driver{}, neo2.New(), ccid.Driver{}}
 }
 
 // fleet is the devices of the configuration under their supervisor.

@@ -11,6 +11,7 @@ import (
 	sandboxacquirer "tillbridge/agent/sandbox/acquirer"
 	sandboxcrm "tillbridge/agent/sandbox/crm"
 	"tillbridge/drivers/virtual/abecs"
+	"tillbridge/drivers/virtual/neo2"
 )
 
 func simVerb(e *env) *cobra.Command {
@@ -24,7 +25,7 @@ the real protocols: any program that does may talk to them.
 
 They know published test cards only. Never use them with a real card.`,
 	}
-	c.AddCommand(simPad(e), simZVT(e), simAcquirer(e), simCRM(e))
+	c.AddCommand(simPad(e), simNEO2(e), simZVT(e), simAcquirer(e), simCRM(e))
 	return c
 }
 
@@ -122,5 +123,37 @@ The customer: {"do":"insert","card":"visa"}, {"do":"tap",...}, {"do":"swipe",...
 	f.StringVar(&o.State, "state", "", "file of key counters and tables (default: in the directory)")
 	f.StringVar(&o.Serial, "serial", "VP000001", "serial number of the pad")
 	f.StringVar(&o.Auto, "auto", "", "a customer who always presents this card (see {\"do\":\"cards\"})")
+	return c
+}
+
+func simNEO2(e *env) *cobra.Command {
+	var o neo2.Options
+	c := &cobra.Command{
+		Use:   "neo2",
+		Short: "An ID TECH reader that speaks NEO 2 on a pty or on TCP, as bytes or as HID reports",
+		Long: `An ID TECH reader that speaks NEO 2, with a virtual card, a DUKPT key and a
+scripted customer. Its ready line holds the port ("addr") to put into
+device.ports. With --hid its port is TCP and carries reports of 64 bytes:
+configure the device with params.link = "hid".
+
+The customer: {"do":"insert","card":"visa"}, {"do":"tap",...}, {"do":"swipe",...}, {"do":"cancel"},
+{"do":"walk-away"}, {"do":"pull"}, {"do":"auto","card":"visa","entry":"tap"}, {"do":"cards"}. The line and the
+card data: {"do":"fault","fault":"bad-crc"}, "encryption-off", "wrong-attribution", "wrong-amount" and
+others; {"do":"unplug"}, {"do":"replug","link":"reader1"}, {"do":"restart"}. {"do":"load-key"}, {"do":"books"},
+{"do":"status"}.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return neo2.Serve(c.Context(), e.in, e.out, o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Dir, "dir", "", "directory of the link and the state (default: a temporary one)")
+	f.StringVar(&o.Link, "link", "reader0", "name of the link in it")
+	f.StringVar(&o.Listen, "listen", "", "TCP address instead of a pty")
+	f.BoolVar(&o.HID, "hid", false, "speak HID reports, on TCP")
+	f.StringVar(&o.State, "state", "", "file of the key's state (default: in the directory)")
+	f.StringVar(&o.Serial, "serial", "0123456789ABCDEF", "number of the reader's controller, hex")
+	f.StringVar(&o.Auto, "auto", "", "a customer who always inserts this card (see {\"do\":\"cards\"})")
+	f.BoolVar(&o.EncryptionOff, "encryption-off", false, "start with encryption off")
 	return c
 }
