@@ -324,12 +324,12 @@ func (s *session) card(a Attribution, data []byte) (emv.Card, error) {
 	if c.Entry, ok = a.Entry(); !ok {
 		return c, fmt.Errorf("%w (attribution %02X is not known)", drivers.ErrRefused, byte(a))
 	}
+	if !s.allows(c.Entry) {
+		return emv.Card{}, fmt.Errorf("%w: %w (attribution %02X)", ErrEntry, drivers.ErrRefused, byte(a))
+	}
 	got, err := readCard(a, data, s.d.set)
 	if err != nil {
 		return emv.Card{}, err
-	}
-	if !s.allows(c.Entry) {
-		return emv.Card{}, ErrEntry
 	}
 	c.Data = got.envelope
 	c.Data.DeviceSerial = s.d.id.Serial
@@ -350,6 +350,9 @@ func (s *session) card(a Attribution, data []byte) (emv.Card, error) {
 		if v, ok := find(data, t); ok && len(v) >= 5 && len(v) <= 16 && c.AID == "" {
 			c.AID = fmt.Sprintf("%X", v)
 		}
+	}
+	if c.AID == "" && c.Entry != emv.EntrySwipe && !a.stripeData() {
+		return emv.Card{}, fmt.Errorf("%w (attribution %02X: a chip without an application)", drivers.ErrRefused, byte(a))
 	}
 	if err := c.Data.Check(); err != nil {
 		return emv.Card{}, fmt.Errorf("%w (%w)", drivers.ErrRefused, err)

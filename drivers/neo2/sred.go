@@ -90,6 +90,8 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 	if !ok {
 		return refuse(fmt.Sprintf("attribution %02X: the algorithm is not known", byte(a)))
 	}
+	entry, _ := a.Entry()
+	swiped := entry == emv.EntrySwipe
 	c := cardData{envelope: p2pe.Envelope{Scheme: p2pe.SchemeTDESDUKPT, DeviceProfile: "idtech", KeyVariant: set.KeyVariant, Algorithm: "TDEA",
 		Mode: "CBC", Padding: p2pe.PaddingZero, EncryptionState: fmt.Sprintf("attribution %02X", byte(a))}}
 	block := 8
@@ -120,7 +122,7 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 			continue
 		}
 		if o.Tag == tagMSR {
-			if e, _ := a.Entry(); e != emv.EntrySwipe {
+			if !swiped {
 				return refuse("the record of a stripe in the answer of a chip")
 			}
 			return readStripe(o.Value, set)
@@ -154,6 +156,9 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 		default:
 			return refuse(fmt.Sprintf("tag %s is not ciphertext", o.Tag))
 		}
+	}
+	if swiped {
+		return refuse("no record of a stripe, which the attribution names")
 	}
 	if c.envelope.Empty() {
 		return refuse("no ciphertext of a card number")
