@@ -276,6 +276,9 @@ func TestUnknownResultIsNoApproval(t *testing.T) {
 		if _, o, err := pay(t.Context(), d, terms(1000), approval); err == nil || o.Decision == emv.Approved {
 			t.Errorf("%s %v", o.Decision, err)
 		}
+		if b := r.Books(); len(b) != 1 || b[0].Final != "" {
+			t.Errorf("the payment went on: %+v", b)
+		}
 	})
 }
 
