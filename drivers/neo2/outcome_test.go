@@ -3,11 +3,13 @@ package neo2
 import (
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"tillbridge/drivers"
 	"tillbridge/emv"
+	"tillbridge/emv/tlv"
 )
 
 // A yes needs the reader and the card; the card alone may say no.
@@ -67,23 +69,25 @@ func TestClearValuesAreRefused(t *testing.T) {
 		data string
 		ok   bool
 	}{
-		"ciphertext":                  {ksn + sealed, true},
-		"marked ciphertext":           {ksn + "5AC108911F3B77C0FEA1D2", true},
-		"masked number beside it":     {ksn + "5AA108411111CCCCCC1111" + sealed, true},
-		"clear number":                {ksn + "5A084111111111111111", false},
-		"clear number beside it":      {ksn + sealed + "5A084111111111111111", false},
-		"clear number, marked":        {ksn + "5AC1084111111111111111", false},
-		"clear number, said masked":   {ksn + "5AA1084111111111111111" + sealed, false},
-		"clear track":                 {ksn + "57104111111111111111D291210100000000", false},
-		"clear track of odd length":   {ksn + "57134111111111111111D29121010000000000000F", false},
-		"clear name":                  {ksn + sealed + "5F2010" + hex.EncodeToString([]byte("CARD/TEST       ")), false},
-		"clear track 1":               {ksn + sealed + "5618" + hex.EncodeToString([]byte("B4111111111111111^TEST^29")), false},
-		"clear track 2 of a tap":      {ksn + sealed + "9F6B104111111111111111D291210100000000", false},
-		"ciphertext of a broken size": {ksn + "5A07911F3B77C0FEA1", false},
-		"no KSN":                      {sealed, false},
-		"two KSNs":                    {ksn + ksn + sealed, false},
-		"KSN of another length":       {"DFEE1209FFFF9876543211E000" + sealed, false},
-		"KSN and nothing":             {ksn, false},
+		"ciphertext":                   {ksn + sealed, true},
+		"marked ciphertext":            {ksn + "5AC108911F3B77C0FEA1D2", true},
+		"masked number beside it":      {ksn + "5AA108411111CCCCCC1111" + sealed, true},
+		"clear number":                 {ksn + "5A084111111111111111", false},
+		"clear number beside it":       {ksn + sealed + "5A084111111111111111", false},
+		"clear number, marked":         {ksn + "5AC1084111111111111111", false},
+		"clear number, said masked":    {ksn + "5AA1084111111111111111" + sealed, false},
+		"clear track":                  {ksn + "57104111111111111111D291210100000000", false},
+		"clear track of odd length":    {ksn + "57134111111111111111D29121010000000000000F", false},
+		"clear name":                   {ksn + sealed + "5F2010" + hex.EncodeToString([]byte("CARD/TEST       ")), false},
+		"clear track 1":                {ksn + sealed + "5618" + hex.EncodeToString([]byte("B4111111111111111^TEST^29")), false},
+		"clear track 2 of a tap":       {ksn + sealed + "9F6B104111111111111111D291210100000000", false},
+		"ciphertext of a broken size":  {ksn + "5A07911F3B77C0FEA1", false},
+		"clear number, no check digit": {ksn + "5A101234567890123FFFFFFFFFFFFFFFFFFF", false},
+		"clear track, no check digit":  {ksn + "57101234567890123456D291210100000000", false},
+		"no KSN":                       {sealed, false},
+		"two KSNs":                     {ksn + ksn + sealed, false},
+		"KSN of another length":        {"DFEE1209FFFF9876543211E000" + sealed, false},
+		"KSN and nothing":              {ksn, false},
 	} {
 		b, err := hex.DecodeString(c.data)
 		if err != nil {
@@ -154,5 +158,28 @@ func TestSettings(t *testing.T) {
 	s, err := ParseSettings(map[string]string{"baud": "38400", "key_variant": "pin", "link": "hid", "customer_wait": "30", "fallback": "false"})
 	if err != nil || s.Baud != 38400 || s.KeyVariant != "pin" || s.Reports == nil || !*s.Reports || s.Fallback {
 		t.Errorf("%+v %v", s, err)
+	}
+}
+
+// Random ciphertext of every length is hardly ever taken for a number.
+func TestCiphertextIsSeldomTakenForANumber(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, p := range []Protection{Unmarked, Enciphered} {
+		for tag, n := range map[tlv.Tag]int{0x5A: 8, 0x57: 24, 0x5F20: 32} {
+			wrong := 0
+			const all = 40000
+			for range all {
+				v := make([]byte, n)
+				for i := range v {
+					v[i] = byte(r.Uint32())
+				}
+				if protectionOf(Object{Tag: tag, Value: v, Protection: p}, 8) != Enciphered {
+					wrong++
+				}
+			}
+			if wrong > all/4000 {
+				t.Errorf("tag %s, marked %d: %d of %d", tag, p, wrong, all)
+			}
+		}
 	}
 }

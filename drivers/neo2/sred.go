@@ -192,7 +192,8 @@ func checkClear(data []byte) error {
 }
 
 // protectionOf judges a sensitive object: what its length says, and what its
-// bytes look like. Unmarked means clear.
+// bytes look like. Unmarked means clear. Ciphertext of one block looks like a
+// number once in some ten thousand: the card is then presented again.
 func protectionOf(o Object, block int) Protection {
 	whole := len(o.Value)%block == 0
 	switch {
@@ -200,7 +201,7 @@ func protectionOf(o Object, block int) Protection {
 		return Enciphered
 	case o.Protection != Enciphered && masked(o.Value):
 		return Masked
-	case o.Protection == Unmarked && whole && !holdsNumber(o.Value) && !text(o.Value):
+	case o.Protection == Unmarked && whole && !holdsNumber(o.Value) && !looksClear(o):
 		return Enciphered
 	}
 	return Unmarked
@@ -216,22 +217,42 @@ func text(v []byte) bool {
 	return true
 }
 
+func notDigit(r rune) bool { return r < '0' || r > '9' }
+
 // holdsNumber reports whether v is a card number or a track, packed or as
 // text.
 func holdsNumber(v []byte) bool {
-	if text(v) {
-		return mask.Contains(string(v))
+	if text(v) && mask.Contains(string(v)) {
+		return true
 	}
-	packed := hex.EncodeToString(v)
-	digits := packed
-	if i := strings.IndexFunc(packed, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		digits = packed[:i]
-		// A number behind which a separator or fill stands.
-		if (packed[i] == 'd' || packed[i] == 'f') && i >= 12 && i <= 19 {
-			return true
-		}
+	digits := hex.EncodeToString(v)
+	if i := strings.IndexFunc(digits, notDigit); i >= 0 {
+		digits = digits[:i]
 	}
 	return mask.IsPAN(digits) || mask.IsPAN(strings.TrimRight(digits, "0"))
+}
+
+// looksClear reports whether an object that its length does not mark has the
+// form of clear data, also of a card whose number has no check digit: text in
+// a tag of text, a number filled up with F, a track.
+func looksClear(o Object) bool {
+	switch o.Tag {
+	case 0x56, 0x5F20, 0x9F0B:
+		return text(o.Value)
+	}
+	packed := hex.EncodeToString(o.Value)
+	i := strings.IndexFunc(packed, notDigit)
+	if i < 12 || i > 19 {
+		return false
+	}
+	rest := packed[i+1:]
+	switch packed[i] {
+	case 'f':
+		return strings.Trim(rest, "f") == ""
+	case 'd':
+		return len(rest) >= 7 && strings.IndexFunc(rest[:7], notDigit) < 0
+	}
+	return false
 }
 
 // masked reports whether v is a masked number, track or name. Readers mask
@@ -249,7 +270,7 @@ func masked(v []byte) bool {
 	}
 	number, _, _ := strings.Cut(strings.TrimRight(hex.EncodeToString(v), "f0"), "d")
 	hidden := strings.Count(number, "c")
-	return hidden >= 3 && len(number)-hidden <= 10 && strings.Trim(number, "0123456789c") == ""
+	return len(number) >= 12 && hidden >= 3 && len(number)-hidden <= 10 && strings.Trim(number, "0123456789c") == ""
 }
 
 // maskedNumber truncates what a reader calls masked to first six and last four

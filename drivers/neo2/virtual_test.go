@@ -21,6 +21,7 @@ import (
 	"tillbridge/emv/virtualcard"
 	"tillbridge/p2pe"
 	"tillbridge/p2pe/dukpt"
+	"tillbridge/p2pe/profile"
 )
 
 // counterOf opens the driver on a virtual reader in a synctest bubble.
@@ -148,6 +149,9 @@ func TestTapAndItsCiphertext(t *testing.T) {
 					if !card.CryptogramMade || card.Outcome.Decision != emv.OnlineRequest || o.Decision != emv.Approved {
 						t.Errorf("made %v, %s, %s", card.CryptogramMade, card.Outcome.Decision, o.Decision)
 					}
+					if err := profile.Check(&card.Data, &profile.Expect{Serial: "0123456789ABCDEF"}); err != nil {
+						t.Errorf("the envelope is not of its profile: %v", err)
+					}
 					if len(card.Outcome.Field55) == 0 || bytes.Contains(card.Outcome.Field55, []byte{0xDF, 0xEE}) {
 						t.Error("field 55")
 					}
@@ -210,6 +214,9 @@ func TestSwipe(t *testing.T) {
 		}
 		if card.Entry != emv.EntrySwipe || card.CryptogramMade || o.Decision != emv.Approved || len(card.Data.Track2) == 0 {
 			t.Errorf("%s %s", card.Entry, o.Decision)
+		}
+		if err := profile.Check(&card.Data, nil); err != nil {
+			t.Errorf("the envelope is not of its profile: %v", err)
 		}
 		if clear := open(t, key, card.Data); !strings.Contains(clear, theCard().PAN()) {
 			t.Error("the ciphertext does not open to the card's number")
