@@ -13,6 +13,7 @@ func LRC(b []byte) byte {
 // [Kermit], [CCITTFalse] or [X25].
 type CRC struct {
 	table     [256]uint16
+	ahead     [3][256]uint16 // table, one to three zero bytes later; not reflected alone
 	init, out uint16
 	reflected bool
 }
@@ -57,6 +58,12 @@ func newCRC(init, out uint16, reflected bool) *CRC {
 		}
 		c.table[i] = v
 	}
+	for i, v := range c.table {
+		for k := range c.ahead {
+			v = v<<8 ^ c.table[byte(v>>8)]
+			c.ahead[k][i] = v
+		}
+	}
 	return c
 }
 
@@ -70,6 +77,10 @@ func (c *CRC) Update(state uint16, b []byte) uint16 {
 			state = state>>8 ^ c.table[byte(state)^x]
 		}
 		return state
+	}
+	for len(b) >= 4 { // four bytes a step: the table look-ups do not wait for one another
+		state = c.ahead[2][byte(state>>8)^b[0]] ^ c.ahead[1][byte(state)^b[1]] ^ c.ahead[0][b[2]] ^ c.table[b[3]]
+		b = b[4:]
 	}
 	for _, x := range b {
 		state = state<<8 ^ c.table[byte(state>>8)^x]
