@@ -9,7 +9,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export GOFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-race build demo test vectors planted race fuzz bench lint check crash noise lab cross release-check
+.PHONY: help deps deps-gcc deps-usb usb build demo test vectors planted race fuzz bench lint check crash noise lab cross release-check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,10 @@ help: ## list the targets
 deps: ## what the plain build needs: the Go modules
 	@.ci/deps go
 
-deps-race: ## what -race and the tag usb need: C compiler, pkg-config, libusb
+deps-gcc: ## what -race needs: a C compiler
+	@.ci/deps gcc
+
+deps-usb: ## what the tag usb needs: C compiler, pkg-config, libusb
 	@.ci/deps cgo
 
 build: deps ## bin/tillbridge, without cgo
@@ -36,8 +39,11 @@ vectors: deps ## standards' vectors and captures, with the number run of each se
 planted: deps ## every planted bug must be caught
 	CGO_ENABLED=0 TILLBRIDGE_PLANTED=all $(GO) test -count=1 -timeout 60m -run TestPlantedBugs -v ./cmd/tillbridge | grep -vE '^=== '; exit $${PIPESTATUS[0]}
 
-race: deps-race ## the concurrent packages under the race detector
+race: deps-gcc ## the concurrent packages under the race detector
 	.ci/race
+
+usb: deps-usb ## build and test the USB transport (cgo, libusb)
+	.ci/usb
 
 fuzz: deps ## every fuzz target, FUZZTIME each (3s)
 	.ci/fuzz
