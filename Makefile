@@ -30,7 +30,7 @@ demo: build ## a shop's day with virtual pads, acquirer and CRM, in about half a
 	$(BIN) demo
 
 test: deps ## all tests, the vectors and one planted bug of each package; no C compiler needed
-	CGO_ENABLED=0 $(GO) test -timeout 30m ./...
+	CGO_ENABLED=0 .ci/gotest -timeout 30m ./...
 	@$(MAKE) --no-print-directory vectors
 
 vectors: deps ## standards' vectors and captures, with the number run of each set

@@ -83,7 +83,13 @@ func TestPlantedBugs(t *testing.T) {
 				t.Parallel()
 				slots <- struct{}{}
 				defer func() { <-slots }()
-				if err := p.caught(root, overlay); err != nil {
+				err := p.caught(root, overlay)
+				if err != nil && !strings.Contains(err.Error(), "build") {
+					// Some tests meet the bug by seeded chance or by time.
+					t.Logf("%s: once more: %v", rel, err)
+					err = p.caught(root, overlay)
+				}
+				if err != nil {
 					t.Errorf("%s (%s): %v", rel, p.why, err)
 					return
 				}
