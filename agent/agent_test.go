@@ -108,6 +108,7 @@ func (c *child) tell(command string) map[string]any {
 type shop struct {
 	t        *testing.T
 	dir      string
+	timeout  string
 	pad      *child
 	acquirer *child
 	crm      *crm.Server
@@ -133,9 +134,10 @@ func (b *buffer) Bytes() []byte {
 	return bytes.Clone(b.b.Bytes())
 }
 
-func open(t *testing.T) *shop {
+// open starts a shop whose agent waits so long for the acquirer.
+func open(t *testing.T, timeout string) *shop {
 	t.Helper()
-	s := &shop{t: t, dir: t.TempDir(), log: &buffer{}}
+	s := &shop{t: t, dir: t.TempDir(), timeout: timeout, log: &buffer{}}
 	s.acquirer = serve(t, func(ctx context.Context, in io.Reader, out io.Writer) error {
 		return acquirer.Serve(ctx, in, out, acquirer.Options{Keys: acquirer.NewKeys()})
 	})
@@ -196,12 +198,12 @@ ca = %q
 server_name = "localhost"
 merchant_id = "TESTSHOP0000001"
 terminal_id = "TEST0001"
-timeout = "5s"
+timeout = %q
 [crm]
 kind = "webhook"
 url = %q
 secret = %q
-`, s.path("agent"), "file:"+s.path("lane1.key"), s.pad.ready["addr"], s.acquirer.ready["addr"], s.path("acquirer.pem"), s.crm.URL(), "file:"+s.path("crm.secret")))
+`, s.path("agent"), "file:"+s.path("lane1.key"), s.pad.ready["addr"], s.acquirer.ready["addr"], s.path("acquirer.pem"), s.timeout, s.crm.URL(), "file:"+s.path("crm.secret")))
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 // TestBadRequestsChargeNothing posts what a till may get wrong to a whole
 // agent: each has its code, and the acquirer has never heard of any.
 func TestBadRequestsChargeNothing(t *testing.T) {
-	s := open(t)
+	t.Parallel()
+	s := open(t, "20s")
 	const head = `{"amount":{"total":1000,"currency":"EUR"}`
 	for name, c := range map[string]struct {
 		body, key, code string
@@ -72,7 +73,8 @@ func TestBadRequestsChargeNothing(t *testing.T) {
 // TestDayOfATill is a till's day over real HTTP: sale, replay, reused key,
 // busy register, supersede, cancel, refunds up to the limit, and a restart.
 func TestDayOfATill(t *testing.T) {
-	s := open(t)
+	t.Parallel()
+	s := open(t, "20s")
 	s.chip()
 	sale := s.pay("sale-1", tenEuro)
 	if sale.Status != 200 || sale.str("status") != "succeeded" {
