@@ -11,13 +11,16 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +95,9 @@ func Main(version string, args []string, in io.Reader, out, errOut io.Writer) in
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
+	if err != nil && slices.Contains(args, "--json") {
+		e.json = true // also where the flags before or after it could not be read
+	}
 	return e.exit(ctx, err)
 }
 
@@ -130,6 +136,9 @@ store and forwards it to the CRM. Try it without any hardware:
 			}
 			c.RunE = func(*cobra.Command, []string) error { return nil }
 			c.Run = nil
+			for _, shell := range c.Commands() {
+				e.script(root, shell)
+			}
 		}
 	}
 	usageArgs(root)
@@ -162,9 +171,47 @@ func usageArgs(c *cobra.Command) {
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return fail(exitUsage, "cli.usage", "%w: see `%s --help`", err, c.CommandPath())
+			return fail(exitUsage, "cli.usage", "%s: see `%s --help`", arguments(c, args, err), c.CommandPath())
 		}
 		return nil
+	}
+}
+
+// arguments says what a verb wants in place of what it got.
+func arguments(c *cobra.Command, args []string, err error) string {
+	if c.HasSubCommands() {
+		return err.Error()
+	}
+	takes := strings.TrimSuffix(c.UseLine(), " [flags]")
+	if strings.HasPrefix(err.Error(), "unknown command") { // of a verb that takes none
+		return fmt.Sprintf("%q is too much: write `%s`", args[0], takes)
+	}
+	return fmt.Sprintf("%d arguments do not fit: write `%s`", len(args), takes)
+}
+
+// script gives a completion script with --json as one object.
+func (e *env) script(root, shell *cobra.Command) {
+	plain := shell.RunE
+	shell.RunE = func(c *cobra.Command, args []string) error {
+		if !e.json {
+			return plain(c, args)
+		}
+		var b bytes.Buffer
+		var err error
+		switch c.Name() {
+		case "bash":
+			err = root.GenBashCompletionV2(&b, true)
+		case "zsh":
+			err = root.GenZshCompletion(&b)
+		case "fish":
+			err = root.GenFishCompletion(&b, true)
+		case "powershell":
+			err = root.GenPowerShellCompletionWithDesc(&b)
+		}
+		if err != nil {
+			return err
+		}
+		return e.object(map[string]any{"schema": "completion/1", "shell": c.Name(), "script": b.String()})
 	}
 }
 
@@ -189,6 +236,8 @@ func (e *env) exit(ctx context.Context, err error) int {
 		}
 	case ctx.Err() != nil:
 		exit, code = exitInterrupted, "cli.interrupted"
+	case errors.Is(err, fs.ErrPermission):
+		exit, code = exitPermission, "cli.permission"
 	case strings.HasPrefix(err.Error(), "unknown command"):
 		exit, code = exitUsage, "cli.usage"
 	}
