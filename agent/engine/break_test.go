@@ -412,3 +412,52 @@ func TestAnApprovalAfterNotFoundIsTakenBack(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsOfAPaymentDoNotOvertakeItsDoubt: the card becomes known only by the
+// host's answer to the inquiry; what follows the doubt keeps the doubt's key.
+func TestEventsOfAPaymentDoNotOvertakeItsDoubt(t *testing.T) {
+	w, pad, a := shop(t)
+	pad.entry, pad.earlyCrypto = emv.EntryContactless, true
+	w.host.script, w.host.inquiries = []answer{{book: true}}, true
+	p := a.pay("k1", sale(1000))
+	wantState(t, p, payment.Succeeded, payment.StageNone)
+	if p.Card.Token == "" {
+		t.Fatal("the test needs a card that is known at the end")
+	}
+	o, _, err := a.Refund(bg, "till-1", "r1", "d", OperationRequest{PaymentID: p.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.settleOperation(o.ID)
+	messages, err := w.store.Read(bg, payment.Topic, 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string][]string{}
+	for _, m := range messages {
+		ev, err := DecodeEvent(w.seal, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Type != payment.EventCreated && ev.Type != payment.EventUpdated {
+			keys[m.OrderKey] = append(keys[m.OrderKey], string(ev.Type))
+		}
+	}
+	if len(keys) != 1 {
+		t.Fatalf("one payment's events under several keys: %v", keys)
+	}
+}
+
+// TestTheTillsDeadlineReachesTheTerminal: it is asked to stop; what it answers
+// decides.
+func TestTheTillsDeadlineReachesTheTerminal(t *testing.T) {
+	_, d, a := terminalShop(t)
+	hold := make(chan struct{})
+	d.script, d.onAbort = []command{{result: drivers.Cancelled, hold: hold}}, func() { close(hold) }
+	r := sale(1000)
+	r.DeadlineS = 1
+	wantState(t, a.pay("k1", r), payment.Canceled, payment.StageTimedOut)
+	if d.aborts != 1 {
+		t.Fatalf("%d aborts", d.aborts)
+	}
+}

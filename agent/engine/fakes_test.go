@@ -410,7 +410,7 @@ func (h *fakeHost) Inquire(ctx context.Context, q acquirer.Inquiry) (acquirer.Fi
 	case c.reversed:
 		return acquirer.Finding{State: acquirer.FoundReversed}, nil
 	}
-	return acquirer.Finding{State: acquirer.FoundApproved, Result: acquirer.Result{Outcome: acquirer.Approved, ResponseCode: "00", ApprovedAmount: c.amount, ApprovalCode: "A12345"}}, nil
+	return acquirer.Finding{State: acquirer.FoundApproved, Result: acquirer.Result{Outcome: acquirer.Approved, ResponseCode: "00", ApprovedAmount: c.amount, ApprovalCode: "A12345", Token: "tok_1", PAR: "PAR0001"}}, nil
 }
 
 func (h *fakeHost) Advise(context.Context, acquirer.Advice) (acquirer.Ack, error) {

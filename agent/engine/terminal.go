@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"tillbridge/agent/payment"
 	"tillbridge/drivers"
@@ -96,6 +97,11 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 		// terminal has nothing yet that an abort could stop.
 		e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: why}, payment.NotStarted, nil)
 		return false, nil
+	}
+	if p.Request.DeadlineS > 0 {
+		// Only asks: the terminal's answer decides.
+		late := time.AfterFunc(time.Duration(p.Request.DeadlineS)*time.Second, func() { e.stopJob(job, payment.StageTimedOut) })
+		defer late.Stop()
 	}
 	op := saleOp(p.Request.Intent)
 	began := e.now()

@@ -54,6 +54,9 @@ type private struct {
 	TerminalKind bool `json:"terminal_kind,omitempty"`
 	// Answer is what the terminal said, stored before it was told that we have it.
 	Answer *terminalWord `json:"answer,omitempty"`
+	// Order is the key of the payment's events since its first doubt or end:
+	// later ones must not overtake them, though the card becomes known meanwhile.
+	Order string `json:"order,omitempty"`
 	// Tries counts the reversals sent to a terminal.
 	Tries int `json:"tries,omitempty"`
 }
@@ -141,6 +144,13 @@ func (w *work) operation(id string) (*held, *payment.Operation, error) {
 // one commit holds both, or neither.
 func (w *work) put(h *held) error {
 	h.Form, h.Mark = 1, w.mark
+	if p := h.Payment; p != nil && h.Private.Order == "" {
+		switch p.State.Status {
+		case payment.Pending, payment.InProgress, payment.RequiresConfirmation:
+		default:
+			h.Private.Order = p.OrderKey()
+		}
+	}
 	plain, err := json.Marshal(h.stored)
 	if err != nil {
 		return fmt.Errorf("engine: encoding %s: %w", h.id, err)
@@ -187,6 +197,14 @@ func (h *held) index() map[string]string {
 	return m
 }
 
+// order is the key under which a payment's events keep their order.
+func (h *held) order() string {
+	if h.Private.Order != "" {
+		return h.Private.Order
+	}
+	return h.Payment.OrderKey()
+}
+
 // emit appends the event of a record's arrival in its state.
 func (w *work) emit(h *held) error {
 	id := w.e.newID("evt_", w.at)
@@ -200,16 +218,16 @@ func (w *work) emit(h *held) error {
 		case h.was.Status == p.State.Status:
 			t = payment.EventUpdated // another stage of what was told already
 		}
-		ev, order = payment.EventOf(id, t, p, w.at), p.OrderKey()
+		ev, order = payment.EventOf(id, t, p, w.at), h.order()
 	} else {
 		o := h.Operation
 		var p *payment.Payment
 		if o.PaymentID != "" {
-			_, got, err := w.payment(o.PaymentID)
+			hp, got, err := w.payment(o.PaymentID)
 			if err != nil {
 				return err
 			}
-			p, order = got, got.OrderKey()
+			p, order = got, hp.order()
 		}
 		t := payment.OperationEventFor(o.Kind, o.State)
 		if !h.fresh && h.was.Status == o.State.Status {
