@@ -461,3 +461,27 @@ func TestTheTillsDeadlineReachesTheTerminal(t *testing.T) {
 		t.Fatalf("%d aborts", d.aborts)
 	}
 }
+
+// TestARegisterClosedForWantOfAnAcquirerIsReopenedByAPerson: no restart is
+// needed for it.
+func TestARegisterClosedForWantOfAnAcquirerIsReopenedByAPerson(t *testing.T) {
+	w, _, a := shop(t)
+	w.host.arrived = make(chan string, 1)
+	w.host.script = []answer{{book: true, hold: make(chan struct{})}}
+	p, _, err := a.StartPayment(bg, "till-1", "k1", "d", sale(1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-w.host.arrived
+	a.crash()
+	w.tune = func(o *Options) { o.Link = nil }
+	b := w.start()
+	_, _, err = b.StartPayment(bg, "till-1", "k2", "d", sale(5))
+	wantErr(t, err, ErrClosedLane)
+	if _, err := b.Resolve(bg, "boss", p.ID, payment.Reversed, "the acquirer's portal"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.StartPayment(bg, "till-1", "k3", "d", sale(5)); err != nil {
+		t.Fatalf("the register stays closed: %v", err)
+	}
+}

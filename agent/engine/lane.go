@@ -60,7 +60,7 @@ func (l *lane) closed() error {
 	case len(l.heldBy) > 0:
 		id := l.heldBy[0]
 		return &Error{Err: ErrClosedLane, ID: id, Again: payment.RetryForbidden,
-			Detail: fmt.Sprintf("%s is in doubt and the terminal cannot say: do not run the card again; see `tillbridge tx show %s`, then resolve it", id, id)}
+			Detail: fmt.Sprintf("%s is in doubt and can be settled by a person only: do not run the card again; see `tillbridge tx show %s`, then resolve it", id, id)}
 	case l.broken != "":
 		return &Error{Err: ErrClosedLane, Detail: l.broken, Again: payment.RetryForbidden}
 	}

@@ -149,7 +149,8 @@ func (e *Engine) recoverRecord(ctx context.Context, l *lane, h *held) error {
 	case h.Private.TerminalKind:
 		e.resumeTerminal(l, job, h.id)
 	case e.o.Link == nil:
-		return errors.New("no acquirer is configured, and a payment waits for its answer")
+		e.log.Error("no acquirer is configured, and a payment waits for its answer; its register is closed until a person resolves it", "id", p.ID)
+		l.holdFor(p.ID)
 	case p.State.Stage == payment.StageReversing:
 		e.spawn(func() { e.repeatReversal(p.ID) })
 	default:
@@ -199,7 +200,8 @@ func (e *Engine) recoverOperation(ctx context.Context, l *lane, h *held) error {
 	case h.Private.TerminalKind:
 		e.resumeTerminal(l, job, h.id)
 	case e.o.Link == nil:
-		return errors.New("no acquirer is configured, and an operation waits for its answer")
+		e.log.Error("no acquirer is configured, and an operation waits for its answer; its register is closed until a person resolves it", "id", o.ID)
+		l.holdFor(o.ID)
 	case o.State.Stage == payment.StageReversing:
 		e.spawn(func() { e.repeatReversal(o.ID) })
 	default:
