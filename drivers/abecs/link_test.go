@@ -176,7 +176,7 @@ func TestStaleAnswersAreNotPaired(t *testing.T) {
 		// An answer of the right name that comes before the pad took the
 		// command belongs to something earlier, and so does one of another name
 		// after it.
-		old := answer("GOX", param(GOXResult, "000000"), param(EMVDataOut, emv1000))
+		old := answer("GOX", param(GOXResult, "000000"), param(EMVDataOut, strings.Replace(emv1000, "\x9F\x27\x01\x80", "\x9F\x27\x01\x40", 1)))
 		p.raw = once("GOX", func(p *pad, _ []byte) {
 			p.reply(old)
 			p.line.Write([]byte{frame.ByteACK})
