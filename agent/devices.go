@@ -20,6 +20,7 @@ import (
 	"tillbridge/drivers/neo2"
 	"tillbridge/drivers/netport"
 	"tillbridge/drivers/serialport"
+	"tillbridge/drivers/usbport"
 	"tillbridge/drivers/zvt"
 )
 
@@ -70,7 +71,7 @@ func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry)
 	}
 	var err error
 	f.supervisor, err = drivers.NewSupervisor(drivers.SupervisorOptions{
-		Buses:   []drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts})},
+		Buses:   []drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts}), usbport.New(nil)},
 		Drivers: driverList(),
 		Devices: list,
 		Log:     log,

@@ -1,0 +1,259 @@
+//go:build usb && cgo
+
+package usbport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/gousb"
+
+	"tillbridge/drivers"
+)
+
+// Built reports whether this program can use USB.
+const Built = true
+
+// library makes a context; on a machine without USB that panics.
+func library() (c *gousb.Context, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, err = nil, fmt.Errorf("%w: %v", ErrNoSubsystem, r)
+		}
+	}()
+	return gousb.NewContext(), nil
+}
+
+// interfaces lists what a device descriptor offers.
+func interfaces(d *gousb.DeviceDesc) (out []seen, settings []gousb.InterfaceSetting, configs []int) {
+	for number, c := range d.Configs {
+		for _, i := range c.Interfaces {
+			if len(i.AltSettings) == 0 {
+				continue
+			}
+			a := i.AltSettings[0]
+			s := seen{bus: d.Bus, path: d.Path, vid: uint16(d.Vendor), pid: uint16(d.Product), number: i.Number, class: byte(a.Class), sub: byte(a.SubClass)}
+			want := gousb.TransferTypeBulk
+			if s.class == classHID {
+				want = gousb.TransferTypeInterrupt
+			}
+			for _, e := range a.Endpoints {
+				if e.TransferType == want {
+					s.in = s.in || e.Direction == gousb.EndpointDirectionIn
+					s.out = s.out || e.Direction == gousb.EndpointDirectionOut
+				}
+			}
+			out, settings, configs = append(out, s), append(settings, a), append(configs, number)
+		}
+	}
+	return out, settings, configs
+}
+
+// Scan lists the interfaces that are there. It opens none, and finds nothing
+// on a machine without USB.
+func (b *Bus) Scan(context.Context) ([]drivers.Port, error) {
+	c, err := library()
+	if errors.Is(err, ErrNoSubsystem) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	var out []drivers.Port
+	_, err = c.OpenDevices(func(d *gousb.DeviceDesc) bool {
+		list, _, _ := interfaces(d)
+		for _, s := range list {
+			if p, ok := s.port(); ok {
+				out = append(out, p)
+			}
+		}
+		return false
+	})
+	if err != nil && len(out) > 0 {
+		err = nil // one device that left during the walk
+	}
+	return out, err
+}
+
+// find opens the device of a port.
+func (b *Bus) find(c *gousb.Context, p drivers.Port) (dev *gousb.Device, setting gousb.InterfaceSetting, config int, err error) {
+	taken := false
+	list, err := c.OpenDevices(func(d *gousb.DeviceDesc) bool {
+		found, settings, configs := interfaces(d)
+		for i, s := range found {
+			if q, ok := s.port(); ok && !taken && q.Path == p.Path && q.VID == p.VID && q.PID == p.PID {
+				setting, config, taken = settings[i], configs[i], true
+				return true
+			}
+		}
+		return false
+	})
+	if len(list) == 0 {
+		if err == nil || errors.Is(err, gousb.ErrorNotFound) {
+			err = drivers.ErrNoPort
+		}
+		return nil, setting, 0, translate(err)
+	}
+	return list[0], setting, config, nil
+}
+
+// Open claims the interface of a port; a kernel driver is detached meanwhile.
+func (b *Bus) Open(_ context.Context, p drivers.Port) (drivers.Transport, error) {
+	number, ok := interfaceOf(p)
+	if !ok {
+		return nil, drivers.ErrNoPort
+	}
+	c, err := library()
+	if err != nil {
+		return nil, err
+	}
+	u := &usb{c: c}
+	if err := u.open(b, p, number); err != nil {
+		u.close()
+		return nil, &drivers.DeviceError{Op: "open", Device: p.Path, Err: err}
+	}
+	if s, err := u.dev.SerialNumber(); err == nil {
+		p.Serial = s
+	}
+	if s, err := u.dev.Product(); err == nil {
+		p.Product = s
+	}
+	return newTransport(p, number, u, b.o), nil
+}
+
+// Reset resets the port of a device.
+func (b *Bus) Reset(_ context.Context, p drivers.Port) error {
+	c, err := library()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	dev, _, _, err := b.find(c, p)
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	return translate(dev.Reset())
+}
+
+// usb is an open interface of libusb.
+type usb struct {
+	c       *gousb.Context
+	dev     *gousb.Device
+	config  *gousb.Config
+	iface   *gousb.Interface
+	in      *gousb.InEndpoint
+	event   *gousb.InEndpoint
+	out     *gousb.OutEndpoint
+	hid     bool
+	reports uint16 // interface of SET_REPORT where there is no OUT endpoint
+}
+
+func (u *usb) open(b *Bus, p drivers.Port, number int) error {
+	dev, setting, config, err := b.find(u.c, p)
+	if err != nil {
+		return err
+	}
+	u.dev, u.hid, u.reports = dev, setting.Class == classHID, uint16(number)
+	dev.ControlTimeout = b.o.ControlTimeout
+	if err := dev.SetAutoDetach(true); err != nil && !errors.Is(err, gousb.ErrorNotSupported) {
+		return translate(err)
+	}
+	if u.config, err = dev.Config(config); err != nil {
+		return translate(err)
+	}
+	if u.iface, err = u.config.Interface(number, setting.Alternate); err != nil {
+		return translate(err)
+	}
+	for _, e := range setting.Endpoints {
+		in := e.Direction == gousb.EndpointDirectionIn
+		main := gousb.TransferTypeBulk
+		if u.hid {
+			main = gousb.TransferTypeInterrupt
+		}
+		switch {
+		case e.TransferType == main && in:
+			u.in, err = u.iface.InEndpoint(e.Number)
+		case e.TransferType == main:
+			u.out, err = u.iface.OutEndpoint(e.Number)
+		case e.TransferType == gousb.TransferTypeInterrupt && in:
+			u.event, err = u.iface.InEndpoint(e.Number)
+		}
+		if err != nil {
+			return translate(err)
+		}
+	}
+	if u.in == nil || u.out == nil && !u.hid {
+		return errors.New("usbport: the interface lacks an endpoint")
+	}
+	return nil
+}
+
+func (u *usb) read(ctx context.Context, p []byte) (int, error) {
+	n, err := u.in.ReadContext(ctx, p)
+	return n, translate(err)
+}
+
+func (u *usb) readEvent(ctx context.Context, p []byte) (int, error) {
+	n, err := u.event.ReadContext(ctx, p)
+	return n, translate(err)
+}
+
+func (u *usb) write(ctx context.Context, p []byte) (int, error) {
+	if u.out == nil { // SET_REPORT, output, with the report's number
+		id := uint16(0)
+		if len(p) > 0 {
+			id = uint16(p[0])
+		}
+		n, err := u.dev.Control(0x21, 9, 2<<8|id, u.reports, p)
+		return n, translate(err)
+	}
+	n, err := u.out.WriteContext(ctx, p)
+	return n, translate(err)
+}
+
+func (u *usb) control(requestType, request byte, value, index uint16, data []byte) (int, error) {
+	n, err := u.dev.Control(requestType, request, value, index, data)
+	return n, translate(err)
+}
+
+func (u *usb) packet() int { return u.in.Desc.MaxPacketSize }
+
+func (u *usb) eventSize() int {
+	if u.event == nil {
+		return 0
+	}
+	return roundUp(64, u.event.Desc.MaxPacketSize)
+}
+
+// close closes in order; the library hangs or panics otherwise.
+func (u *usb) close() error {
+	var all []error
+	if u.iface != nil {
+		u.iface.Close()
+	}
+	if u.config != nil {
+		all = append(all, u.config.Close())
+	}
+	if u.dev != nil {
+		all = append(all, u.dev.Close())
+	}
+	return errors.Join(append(all, u.c.Close())...)
+}
+
+// translate turns the library's errors into the seam's.
+func translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, gousb.ErrorNoDevice), errors.Is(err, gousb.TransferNoDevice):
+		return fmt.Errorf("%w: %w", drivers.ErrUnplugged, err)
+	case errors.Is(err, gousb.ErrorBusy):
+		return fmt.Errorf("%w: %w", drivers.ErrPortHeld, err)
+	case errors.Is(err, gousb.ErrorAccess):
+		return fmt.Errorf("usbport: no permission for the device: install the udev rules, then plug it again: %w", err)
+	}
+	return err
+}

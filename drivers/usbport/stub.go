@@ -1,0 +1,23 @@
+//go:build !usb || !cgo
+
+package usbport
+
+import (
+	"context"
+
+	"tillbridge/drivers"
+)
+
+// Built reports whether this program can use USB.
+const Built = false
+
+// Scan finds nothing: this program was built without USB.
+func (b *Bus) Scan(context.Context) ([]drivers.Port, error) { return nil, nil }
+
+// Open fails with [ErrNotBuilt].
+func (b *Bus) Open(context.Context, drivers.Port) (drivers.Transport, error) {
+	return nil, ErrNotBuilt
+}
+
+// Reset fails with [ErrNotBuilt].
+func (b *Bus) Reset(context.Context, drivers.Port) error { return ErrNotBuilt }

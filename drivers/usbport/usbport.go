@@ -1,0 +1,145 @@
+// Package usbport opens USB interfaces as message-oriented transports: bulk
+// interfaces of chip card readers (class 0B) with their interrupt endpoint, and
+// HID pads (class 03) by reports.
+//
+// Start with [New]; [Bus] is a drivers.Bus and a drivers.Resetter. It is built
+// on libusb only with `-tags usb` and cgo; otherwise [Bus.Scan] finds nothing
+// and [Bus.Open] says so ([ErrNotBuilt]).
+//
+// One Read is one transfer of the bulk IN or interrupt IN endpoint; empty
+// transfers are skipped. One Write is one transfer. Transports also do control
+// transfers (Control) and name their interface (InterfaceNumber).
+//
+// Lessons of the library that live here: making a context panics on a machine
+// without USB; a cancelled transfer may never come back, so it is waited for a
+// while and then abandoned with its device; read buffers are multiples of the
+// endpoint's packet size; a hot-plugged device may be seen by a new context
+// alone, so each scan has its own.
+//
+// What it does not do: hot-plug events (the supervisor polls), isochronous
+// transfers, keyboards and mice.
+package usbport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"tillbridge/drivers"
+)
+
+// ErrNotBuilt says that this program was built without USB.
+var ErrNotBuilt = errors.New("usbport: this program was built without USB: build with -tags usb and cgo")
+
+// ErrNoSubsystem says that the machine has no USB.
+var ErrNoSubsystem = errors.New("usbport: this machine has no USB subsystem")
+
+// Options of [New]. The zero value and nil are valid.
+type Options struct {
+	// MaxMessage is the longest message that is read; 0 means 65,556 bytes.
+	MaxMessage int
+	// ControlTimeout bounds a control transfer; 0 means 2 s. libusb's own
+	// default is without end.
+	ControlTimeout time.Duration
+	// Abandon is how long a transfer that was cancelled may take to come back;
+	// 0 means 2 s.
+	Abandon time.Duration
+}
+
+func (o *Options) normal() Options {
+	n := Options{}
+	if o != nil {
+		n = *o
+	}
+	if n.MaxMessage <= 0 {
+		n.MaxMessage = 65556
+	}
+	if n.ControlTimeout <= 0 {
+		n.ControlTimeout = 2 * time.Second
+	}
+	if n.Abandon <= 0 {
+		n.Abandon = 2 * time.Second
+	}
+	return n
+}
+
+// Bus finds and opens USB interfaces.
+type Bus struct{ o Options }
+
+var (
+	_ drivers.Bus      = (*Bus)(nil)
+	_ drivers.Resetter = (*Bus)(nil)
+)
+
+// New makes the bus; it touches nothing.
+func New(o *Options) *Bus { return &Bus{o.normal()} }
+
+// Classes that are listed.
+const (
+	classHID  = 0x03
+	classCCID = 0x0B
+)
+
+// seen is one interface of one device, without the library's types.
+type seen struct {
+	bus        int
+	path       []int // ports from the root hub
+	vid, pid   uint16
+	number     int
+	class, sub byte
+	in, out    bool // endpoints of the kind that its class needs
+}
+
+// port is how an interface is called, or ok=false for one that is not for us.
+func (s seen) port() (p drivers.Port, ok bool) {
+	kind := drivers.KindUSB
+	switch {
+	case !s.in:
+		return p, false
+	case s.class == classHID && s.sub != 1: // 1 is the boot protocol: keyboards and mice
+		kind = drivers.KindHID
+	case s.class == classCCID && s.out:
+	default:
+		return p, false
+	}
+	parts := make([]string, len(s.path))
+	for i, n := range s.path {
+		parts[i] = strconv.Itoa(n)
+	}
+	at := fmt.Sprintf("%d-%s", s.bus, strings.Join(parts, "."))
+	return drivers.Port{Kind: kind, Path: fmt.Sprintf("usb:%s:%d", at, s.number), Location: fmt.Sprintf("%s:%d", at, s.number),
+		VID: s.vid, PID: s.pid, Class: s.class}, true
+}
+
+// interfaceOf is the interface number in a path that port made.
+func interfaceOf(p drivers.Port) (number int, ok bool) {
+	i := strings.LastIndexByte(p.Path, ':')
+	if i < 0 || !strings.HasPrefix(p.Path, "usb:") {
+		return 0, false
+	}
+	n, err := strconv.Atoi(p.Path[i+1:])
+	return n, err == nil && n >= 0 && n < 256
+}
+
+// roundUp makes a buffer a whole number of packets.
+func roundUp(n, packet int) int {
+	if packet <= 0 {
+		return n
+	}
+	return (n + packet - 1) / packet * packet
+}
+
+// pipe is an open interface, as the library gives it. Reads and writes may come
+// back long after their context ended, or never.
+type pipe interface {
+	read(ctx context.Context, p []byte) (int, error)
+	readEvent(ctx context.Context, p []byte) (int, error) // nil event endpoint: eventSize is 0
+	write(ctx context.Context, p []byte) (int, error)
+	control(requestType, request byte, value, index uint16, data []byte) (int, error)
+	packet() int
+	eventSize() int
+	close() error
+}
