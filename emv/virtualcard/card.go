@@ -273,6 +273,9 @@ func (c *Card) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
 		return c.getResponse(m), nil
 	}
 	c.pending = nil
+	if c.t0 && len(m.data) > 0 && m.le == 0 {
+		m.le = 256 // a TPDU has no Le behind data: the answer is fetched
+	}
 	data, sw := c.run(m)
 	if c.t0 && len(data) > 0 && (sw == swOK || sw>>8 == 0x62 || sw>>8 == 0x63) {
 		if len(m.data) > 0 { // case 4 of T=0: the answer is fetched
