@@ -248,6 +248,9 @@ func (r *Reader) WaitCard(ctx context.Context, present bool) error {
 	for {
 		icc, err := r.status(ctx)
 		if err != nil {
+			if ctx.Err() != nil && !errors.Is(err, drivers.ErrUnplugged) {
+				err = fmt.Errorf("%w: %w", drivers.ErrTimeout, ctx.Err())
+			}
 			return r.fault("wait for a card", err)
 		}
 		if (icc == Active || icc == Inactive) == present {
