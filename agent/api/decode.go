@@ -253,10 +253,10 @@ func conform(v any, t reflect.Type, path string, root reflect.Type) error {
 
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	m := make(map[string]reflect.Type, t.NumField())
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name != "" && name != "-" {
-			m[name] = t.Field(i).Type
+			m[name] = field.Type
 		}
 	}
 	return m

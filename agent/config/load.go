@@ -130,9 +130,9 @@ func nearest(key []string) string {
 }
 
 func field(t reflect.Type, key string) (reflect.StructField, bool) {
-	for i := range t.NumField() {
-		if t.Field(i).Tag.Get("toml") == key {
-			return t.Field(i), true
+	for field := range t.Fields() {
+		if field.Tag.Get("toml") == key {
+			return field, true
 		}
 	}
 	return reflect.StructField{}, false
@@ -140,8 +140,8 @@ func field(t reflect.Type, key string) (reflect.StructField, bool) {
 
 func names(t reflect.Type) []string {
 	var out []string
-	for i := range t.NumField() {
-		out = append(out, t.Field(i).Tag.Get("toml"))
+	for field := range t.Fields() {
+		out = append(out, field.Tag.Get("toml"))
 	}
 	sort.Strings(out)
 	return out

@@ -3,6 +3,7 @@ package crm
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -39,12 +40,7 @@ func (c Caps) Takes(kind string) bool {
 	if c.Kinds == nil {
 		return true
 	}
-	for _, k := range c.Kinds {
-		if k == kind {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Kinds, kind)
 }
 
 // CustomerKey names a customer by one of the identifiers, tried in this order.

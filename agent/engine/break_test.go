@@ -300,7 +300,7 @@ func TestStopDoesNotWaitForTheNextAttempt(t *testing.T) {
 // as one.
 func TestDeviceTextsAreRedactedBeforeTheyAreCut(t *testing.T) {
 	const pan = "4111111111111111"
-	for pad := 0; pad < 90; pad++ {
+	for pad := range 90 {
 		got := safeText(strings.Repeat("x", pad)+" "+pan, 80)
 		if strings.Contains(got, pan[:10]) || len(got) > 80 {
 			t.Fatalf("%d: shows more than six digits of a number", pad)

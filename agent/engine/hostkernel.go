@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -165,10 +166,8 @@ func (s *hostSession) power(ctx context.Context) error {
 }
 
 func allowsContact(entries []emv.Entry) bool {
-	for _, e := range entries {
-		if e == emv.EntryContact {
-			return true
-		}
+	if slices.Contains(entries, emv.EntryContact) {
+		return true
 	}
 	return len(entries) == 0
 }

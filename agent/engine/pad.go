@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -481,10 +482,8 @@ func kindOf(i payment.Intent) acquirer.Kind {
 }
 
 func mayBeContactless(entries []string) bool {
-	for _, entry := range entries {
-		if entry == string(emv.EntryContactless) {
-			return true
-		}
+	if slices.Contains(entries, string(emv.EntryContactless)) {
+		return true
 	}
 	return len(entries) == 0
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -93,10 +94,8 @@ func (c *Ceremony) Add(holder string, component *secret.Buffer) (CheckValues, er
 	if err != nil {
 		return CheckValues{}, err
 	}
-	for _, before := range c.values {
-		if before == v {
-			return CheckValues{}, fmt.Errorf("%w: it equals one put in before: each holder has one of their own", ErrComponent)
-		}
+	if slices.Contains(c.values, v) {
+		return CheckValues{}, fmt.Errorf("%w: it equals one put in before: each holder has one of their own", ErrComponent)
 	}
 	for i := range b {
 		c.sum.Bytes()[i] ^= b[i]

@@ -1,5 +1,7 @@
 package payment
 
+import "slices"
+
 // Status is coarse and stable: a till codes on it.
 type Status string
 
@@ -146,10 +148,8 @@ func (s State) row() (stateRow, bool) {
 		if r.status != s.Status {
 			continue
 		}
-		for _, g := range r.stages {
-			if g == s.Stage {
-				return r, true
-			}
+		if slices.Contains(r.stages, s.Stage) {
+			return r, true
 		}
 	}
 	return stateRow{}, false

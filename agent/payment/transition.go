@@ -3,6 +3,7 @@ package payment
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrTransition is matched by every refusal of [Payment.Move] and
@@ -87,12 +88,7 @@ func (t Transition) holds(f Facts) bool {
 	if len(t.Needs) == 0 {
 		return true
 	}
-	for _, n := range t.Needs {
-		if f.Has(n) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Needs, f.Has)
 }
 
 // Allowed returns nil when a payment with these facts may go from one state to

@@ -68,7 +68,7 @@ func captureOf(t *testing.T) *sale {
 // complete fills an answer that the log cut at 1024 bytes: the last block is a
 // map of key slots, and what is missing is taken as "no key".
 func complete(payload []byte) []byte {
-	for n := 0; n < 999; n++ {
+	for range 999 {
 		if _, err := Parse(payload); err == nil {
 			break
 		}

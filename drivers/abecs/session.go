@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -142,12 +143,7 @@ func (s *session) allows(e emv.Entry) bool {
 	if len(s.terms.Entries) == 0 {
 		return e != emv.EntryKeyed
 	}
-	for _, x := range s.terms.Entries {
-		if x == e {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.terms.Entries, e)
 }
 
 func checkAmounts(a emv.Amounts) error {

@@ -266,7 +266,8 @@ func application(t *testing.T, what string, packet []byte, response bool) {
 	}
 	if len(params) > 0 {
 		// Block by block: another sender may begin a new one earlier than we do.
-		got := head
+		var got strings.Builder
+		got.WriteString(head)
 		for _, b := range blocks {
 			r := Request{blocks: append(fmt.Appendf(nil, "%03d", len(b)), b...)}
 			var own []Param
@@ -281,10 +282,10 @@ func application(t *testing.T, what string, packet []byte, response bool) {
 			if len(b) == 0 {
 				again = append(again, "000"...)
 			}
-			got += string(again[3:])
+			got.WriteString(string(again[3:]))
 		}
-		if got != string(packet) {
-			t.Errorf("%s: built again from its parameters %X", what, got)
+		if got.String() != string(packet) {
+			t.Errorf("%s: built again from its parameters %X", what, got.String())
 		}
 	}
 }

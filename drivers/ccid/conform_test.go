@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"tillbridge/drivers"
@@ -22,7 +23,7 @@ func session(name string, commands ...[]byte) drivertest.Operation {
 		if _, err := ch.Power(ctx); err != nil {
 			return "", err
 		}
-		said := ""
+		var said strings.Builder
 		for _, c := range commands {
 			r, err := ch.Transmit(ctx, c)
 			if err != nil {
@@ -30,9 +31,9 @@ func session(name string, commands ...[]byte) drivertest.Operation {
 			}
 			// The wire guards content, not this layer: a length and a status are
 			// what a run is compared by.
-			said += fmt.Sprintf("%d %X ", len(r), r[len(r)-2:])
+			said.WriteString(fmt.Sprintf("%d %X ", len(r), r[len(r)-2:]))
 		}
-		return said, ch.PowerOff(ctx)
+		return said.String(), ch.PowerOff(ctx)
 	}}
 }
 

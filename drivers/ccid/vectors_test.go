@@ -157,8 +157,8 @@ func TestVectorsReaders(t *testing.T) {
 				t.Errorf("%s: release %q", v.Reader, v.BCD)
 			}
 			d.BCD = uint16(a)<<8 | uint16(b)
-			words := strings.Fields(v.Protocols)
-			for _, w := range words {
+			words := strings.FieldsSeq(v.Protocols)
+			for w := range words {
 				d.Protocols = d.Protocols<<16 | num(w)
 			}
 			for _, after := range []bool{false, true} {

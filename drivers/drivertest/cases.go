@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"testing/synctest"
@@ -429,9 +430,7 @@ func forms(secret string) []string {
 
 func caseImpostor(b *bench) {
 	others := map[string]func(io.ReadWriteCloser){"an echo": echo, "a modem": modem, "a babbler": babbler}
-	for name, f := range b.s.Impostors {
-		others[name] = f
-	}
+	maps.Copy(others, b.s.Impostors)
 	for name, peer := range others {
 		fake := &bench{s: b.s, ctx: b.ctx}
 		fake.s.Peer = peer

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -92,9 +93,7 @@ func (n *NoiseProxy) Injected() map[Fault]int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := make(map[Fault]int, len(n.counts))
-	for k, v := range n.counts {
-		c[k] = v
-	}
+	maps.Copy(c, n.counts)
 	return c
 }
 

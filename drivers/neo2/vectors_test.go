@@ -248,7 +248,7 @@ func TestDecoderFindsTheFrameBehindDamage(t *testing.T) {
 			d := Decoder{Dir: FromReader}
 			d.Feed(append(append([]byte(nil), before...), good...))
 			got := 0
-			for i := 0; i < 100; i++ {
+			for range 100 {
 				f, ok, err := d.Next()
 				if ok && f.Command == 0x18 {
 					got++

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -360,9 +361,7 @@ func (v chain) check(t *testing.T, keys []caEntry) {
 	}
 	for what, value := range v.Negative {
 		tags, day := map[string]string{}, date
-		for k, s := range v.Tags {
-			tags[k] = s
-		}
+		maps.Copy(tags, v.Tags)
 		if what == "date_expired" {
 			day, _ = ParseDate(unhex(t, value))
 		} else {
@@ -385,9 +384,7 @@ func (v chain) check(t *testing.T, keys []caEntry) {
 		b := unhex(t, v.Tags[tag])
 		b[len(b)/3] ^= 0x10
 		tags := map[string]string{}
-		for k, s := range v.Tags {
-			tags[k] = s
-		}
+		maps.Copy(tags, v.Tags)
 		tags[tag] = hex.EncodeToString(b)
 		if err := v.verdict(t, ca, tags, date); err == nil {
 			t.Errorf("with a changed %s: accepted", tag)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
@@ -111,9 +112,7 @@ func asMap(tree *Tree, at int, flatten bool) map[string]any {
 		case !e.Tag.Constructed():
 			out[e.Tag.String()] = fmt.Sprintf("%X", e.Value)
 		case flatten:
-			for k, v := range asMap(tree, i, true) {
-				out[k] = v
-			}
+			maps.Copy(out, asMap(tree, i, true))
 		default:
 			out[e.Tag.String()] = asMap(tree, i, false)
 		}

@@ -18,6 +18,7 @@ package profile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"tillbridge/p2pe"
@@ -177,12 +178,7 @@ func texts(schemes []p2pe.Scheme) []string {
 }
 
 func holds(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // off judges what a device says of its own encryption.
@@ -197,10 +193,8 @@ func off(state string) error {
 // leak looks for card numbers in everything of e that is not ciphertext, and in
 // "ciphertext" that is readable text.
 func leak(e *p2pe.Envelope) error {
-	for _, s := range []string{e.DeviceSerial, e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode, e.PAR, e.EncryptionState, e.KeyVariant} {
-		if mask.Contains(s) {
-			return ErrLeak
-		}
+	if slices.ContainsFunc([]string{e.DeviceSerial, e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode, e.PAR, e.EncryptionState, e.KeyVariant}, mask.Contains) {
+		return ErrLeak
 	}
 	if e.MaskedPAN != "" && mask.CheckMasked(e.MaskedPAN) != nil {
 		return ErrLeak

@@ -226,10 +226,10 @@ func digest(s string) string {
 // Differ returns the lines that only one of two snapshots has, at most ten.
 func Differ(got, want string) string {
 	count := map[string]int{}
-	for _, l := range strings.Split(got, "\n") {
+	for l := range strings.SplitSeq(got, "\n") {
 		count[l]++
 	}
-	for _, l := range strings.Split(want, "\n") {
+	for l := range strings.SplitSeq(want, "\n") {
 		count[l]--
 	}
 	var out []string

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -111,9 +112,7 @@ func formatOf(v vector) Format {
 	if len(layout) == 0 {
 		layout = standardLayout(v)
 	}
-	for id, l := range layout {
-		f.Fields[id] = l
-	}
+	maps.Copy(f.Fields, layout)
 	for _, m := range padNote.FindAllStringSubmatch(v.Notes, -1) {
 		id, _ := strconv.Atoi(m[1])
 		if m[2] == "F" && strings.Contains(f.Fields[id], "right-padded") {

@@ -77,7 +77,7 @@ func position(r *http.Request) (uint64, error) {
 
 func streams(r *http.Request) bool {
 	for _, v := range r.Header.Values("Accept") {
-		for _, one := range strings.Split(v, ",") {
+		for one := range strings.SplitSeq(v, ",") {
 			if kind, _, err := mime.ParseMediaType(one); err == nil && kind == "text/event-stream" {
 				return true
 			}

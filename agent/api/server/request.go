@@ -64,7 +64,7 @@ func (c *call) claim(meaning any) (Claim, error) {
 // wait reads Prefer: wait=N (RFC 7240): how long the caller is willing to wait.
 func (c *call) wait(longest time.Duration) time.Duration {
 	for _, v := range c.r.Header.Values("Prefer") {
-		for _, p := range strings.Split(v, ",") {
+		for p := range strings.SplitSeq(v, ",") {
 			p, _, _ = strings.Cut(p, ";")
 			name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
 			if !strings.EqualFold(strings.TrimSpace(name), "wait") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -198,9 +199,7 @@ func (b *books) ledger() Ledger {
 	defer b.mu.Unlock()
 	l := b.sum
 	l.Net = make(map[string]int64, len(b.sum.Net))
-	for k, v := range b.sum.Net {
-		l.Net[k] = v
-	}
+	maps.Copy(l.Net, b.sum.Net)
 	return l
 }
 

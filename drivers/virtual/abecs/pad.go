@@ -3,6 +3,7 @@ package abecs
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -94,9 +95,7 @@ func New(o Options) (*Pad, error) {
 		return nil, err
 	}
 	p := &Pad{o: o, vault: v, customer: newCustomer(), cards: map[string]*virtualcard.Card{}}
-	for n, c := range o.Cards {
-		p.cards[n] = c
-	}
+	maps.Copy(p.cards, o.Cards)
 	if o.Auto != "" {
 		if _, err := p.cardNamed(o.Auto); err != nil {
 			return nil, err

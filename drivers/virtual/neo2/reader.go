@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -106,9 +107,7 @@ func New(o Options) (*Reader, error) {
 	if o.EncryptionOff {
 		r.encryption = 0
 	}
-	for n, c := range o.Cards {
-		r.cards[n] = c
-	}
+	maps.Copy(r.cards, o.Cards)
 	if o.Auto != "" {
 		return r, r.Do(Step{Do: "auto", Card: o.Auto})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -148,10 +149,8 @@ func (l *ledger) find(receipt int, kinds ...string) *Record {
 		if r.Receipt != receipt || r.Result != 0 || r.Undone {
 			continue
 		}
-		for _, k := range kinds {
-			if r.Kind == k {
-				return r
-			}
+		if slices.Contains(kinds, r.Kind) {
+			return r
 		}
 	}
 	return nil

@@ -29,9 +29,9 @@ func (s *session) status(o op) []byte {
 		w.llvar(0x22, o.card.masked())
 	}
 	w.put(0x29, bcdText(s.t.o.TerminalID)...)
-	w.put(0x2A, []byte(fmt.Sprintf("%-15s", "100764992"))...)
+	w.put(0x2A, fmt.Appendf(nil, "%-15s", "100764992")...)
 	if o.card != nil && r.Result == 0 {
-		w.put(0x3B, []byte(fmt.Sprintf("%06d\x00\x00", r.Trace))...)
+		w.put(0x3B, fmt.Appendf(nil, "%06d\x00\x00", r.Trace)...)
 	}
 	if r.Result != 0 && !r.Undone {
 		w.lllvar(0x3C, s.t.bytes("Zahlung nicht möglich"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 )
@@ -255,15 +256,15 @@ func (s *session) do(a apdu) error {
 		if !ok || len(r.lines) == 0 {
 			return s.reply(0x8400 | codeProtocol)
 		}
-		text := ""
+		var text strings.Builder
 		for i, l := range r.lines {
 			if i > 0 {
-				text += "\n"
+				text.WriteString("\n")
 			}
-			text += s.t.text([]byte(l))
+			text.WriteString(s.t.text([]byte(l)))
 		}
 		s.t.mu.Lock()
-		s.t.shown = text
+		s.t.shown = text.String()
 		s.t.mu.Unlock()
 		return s.reply(cReply)
 	case cReadCard:
