@@ -23,7 +23,6 @@ type plan struct {
 	apps     []contact.Application
 	keys     *oda.Store
 	seen     map[tlv.Tag][]byte // the terminal's data as the recording shows them
-	extra    []byte
 	numbers  []byte
 	verify   [][]byte // VERIFY commands as recorded
 	// told: tvr and kind are what the first GENERATE AC carried and asked.

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 
 	"tillbridge/emv/tlv"
 )
@@ -299,6 +298,3 @@ func (k *kernel) script(host []byte, template tlv.Tag, failed byte) {
 		}
 	}
 }
-
-// pan is the card number of 5A.
-func (k *kernel) pan() string { return strings.TrimRight(hex.EncodeToString(k.data[0x5A]), "f") }

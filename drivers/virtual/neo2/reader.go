@@ -239,7 +239,6 @@ type presented struct {
 	gone   bool
 	kernel *kernel
 	line   int // in the books
-	asked  bool
 }
 
 // Transmit answers as the card does, and not at all once it was taken away.
