@@ -9,7 +9,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export GOFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-gcc deps-usb usb build demo test vectors planted race fuzz bench lint check crash noise lab cross release-check
+.PHONY: help deps deps-gcc deps-usb usb build demo test vectors planted race fuzz bench lint check crash noise cross release-check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,4 @@ crash: deps ## thousands of power cuts, kills and crashed payments
 noise: deps ## 10,000 noisy exchanges per protocol
 	CGO_ENABLED=0 TILLBRIDGE_LARGE=1 $(GO) test -count=1 -timeout 60m -v -run 'Noise' ./drivers/... | grep -vE '^=== '; exit $${PIPESTATUS[0]}
 
-lab: deps ## drivers against a guest with a real USB stack (Debian packages, software emulation)
-	packaging/lab/run
-
-release-check: check planted race crash noise lab ## everything, with the large figures
+release-check: check planted race crash noise ## everything, with the large figures

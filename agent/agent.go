@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 	"tillbridge/agent/keyring"
 	"tillbridge/agent/outbox"
 	"tillbridge/agent/payment"
+	"tillbridge/p2pe/seal"
 	"tillbridge/p2pe/secret"
 	"tillbridge/queue"
 )
@@ -76,6 +78,9 @@ func Run(ctx context.Context, o Options) error {
 	if a.started.IsZero() {
 		a.started = time.Now()
 	}
+	if len(o.Config.Register) == 0 {
+		return &config.Error{Path: o.ConfigPath, Faults: []config.Fault{{Key: "register", Text: "there is none: add a [[register]] with id, device and key for each till lane"}}}
+	}
 	if err := secret.NoDumps(); err != nil {
 		a.log.Warn("core dumps stay on: card data could be in one", "error", err)
 	}
@@ -85,11 +90,43 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.Config.Agent.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
+	lock, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if err := a.open(ctx); err != nil {
 		return errors.Join(err, a.close())
 	}
-	err := a.serve(ctx)
+	err = a.serve(ctx)
 	return errors.Join(err, a.close())
+}
+
+// lockWait is how long an agent that is just ending may hold the directory.
+const lockWait = 3 * time.Second
+
+// lock takes the data directory: two agents that start at once on an empty one
+// must not make two keys for one store.
+func (a *running) lock(ctx context.Context) (*os.File, error) {
+	dir := a.o.Config.Agent.Data
+	f, err := os.OpenFile(filepath.Join(dir, "agent.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory: %w", err)
+	}
+	for began := time.Now(); ; {
+		err := seal.LockFile(f)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, seal.ErrInUse) || time.Since(began) > lockWait || ctx.Err() != nil {
+			_ = f.Close()
+			if errors.Is(err, seal.ErrInUse) {
+				return nil, fmt.Errorf("another tillbridge uses %s: stop it first, or name another data directory: %w", dir, err)
+			}
+			return nil, fmt.Errorf("lock the data directory: %w", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // open opens what the configuration names. What it opened is closed by close.
