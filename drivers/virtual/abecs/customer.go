@@ -91,6 +91,18 @@ func (c *customer) do(s Step) {
 	c.changed = make(chan struct{})
 }
 
+// queued reports whether a step of this kind waits its turn.
+func (c *customer) queued(do string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.steps {
+		if s.Do == do {
+			return true
+		}
+	}
+	return false
+}
+
 // take returns the step for a need, if there is one, and a channel that is
 // closed when something changes.
 func (c *customer) take(n need) (Step, bool, <-chan struct{}) {

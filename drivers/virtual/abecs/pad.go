@@ -129,9 +129,11 @@ func (p *Pad) Do(s Step) error {
 		p.faults.add(s)
 		return nil
 	case "remove":
-		// After the payment nobody has to ask; before, the step waits its turn.
+		// After the payment nobody has to ask; before, and behind the removal of
+		// an earlier customer, the step waits its turn.
+		earlier := p.customer.queued("remove")
 		p.mu.Lock()
-		taken := p.slot != nil && p.slot.over && p.waiting != "removal"
+		taken := !earlier && p.slot != nil && p.slot.over && p.waiting != "removal"
 		if taken {
 			p.slot.gone = true
 		}
