@@ -39,6 +39,7 @@ var (
 	ErrUsage      error = p2pe.NewFault("keyblock.usage", "keyblock: the key is for another use")
 	ErrAlgorithm  error = p2pe.NewFault("keyblock.algorithm", "keyblock: the key is of another algorithm")
 	ErrMode       error = p2pe.NewFault("keyblock.mode", "keyblock: the key has another mode of use")
+	ErrComponent  error = p2pe.NewFault("keyblock.component", "keyblock: the block holds a component of a key, not the whole key: ask the sender for the whole key in one block")
 	ErrExportable error = p2pe.NewFault("keyblock.exportable", "keyblock: the key may be exported again: ask the sender for a block with exportability N")
 	ErrCheckValue error = p2pe.NewFault("keyblock.check_value", "keyblock: a check value within the block is wrong: ask the sender for a new block")
 	ErrSerial     error = p2pe.NewFault("keyblock.serial_number", "keyblock: the block names no usable key serial number: ask the sender for one with a KS or IK block")
@@ -97,6 +98,15 @@ func (h *Header) KSN() (p2pe.KSN, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrSerial, err)
 	}
+	// The form of the serial number must not make a key of one algorithm the
+	// initial key of the other's DUKPT.
+	want := p2pe.SchemeTDESDUKPT
+	if h.Algorithm == 'A' {
+		want = p2pe.SchemeAESDUKPT
+	}
+	if ksn.Scheme() != want {
+		return "", fmt.Errorf("%w: a serial number of %d digits beside a key of algorithm %c", ErrSerial, len(ksn), h.Algorithm)
+	}
 	return ksn, nil
 }
 
@@ -131,10 +141,11 @@ type Policy struct {
 	Mode            string   // accepted modes, one character each; "" means any
 	AllowExportable bool     // accept exportability E
 	Legacy          bool     // read versions A and C
+	Whole           bool     // refuse a component (key version "c" and a character)
 }
 
 // InitialKey is the policy for a DUKPT initial key.
-var InitialKey = Policy{Usage: []string{"B1"}, Algorithm: "TA", Mode: "X"}
+var InitialKey = Policy{Usage: []string{"B1"}, Algorithm: "TA", Mode: "X", Whole: true}
 
 // judge enforces the policy on a header whose MAC has been verified.
 func (p *Policy) judge(h *Header) error {
@@ -152,6 +163,9 @@ func (p *Policy) judge(h *Header) error {
 	}
 	if p.Mode != "" && strings.IndexByte(p.Mode, h.Mode) < 0 {
 		return fmt.Errorf("%w: %c, wanted one of %s", ErrMode, h.Mode, p.Mode)
+	}
+	if p.Whole && h.KeyVersion != "" && h.KeyVersion[0] == 'c' {
+		return ErrComponent
 	}
 	if h.Exportability == 'E' && !p.AllowExportable {
 		return ErrExportable

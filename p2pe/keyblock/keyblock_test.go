@@ -210,6 +210,7 @@ func TestPolicyIsEnforced(t *testing.T) {
 		{"pin key", with(func(h *Header) { h.Usage = "P0" }), ErrUsage},
 		{"mode of no restrictions", with(func(h *Header) { h.Mode = 'N' }), ErrMode},
 		{"exportable", with(func(h *Header) { h.Exportability = 'E' }), ErrExportable},
+		{"a component", with(func(h *Header) { h.KeyVersion = "c1" }), ErrComponent},
 		{"hmac", with(func(h *Header) { h.Algorithm = 'H' }), ErrAlgorithm},
 		{"wrong check value", with(func(h *Header) { h.Blocks = append(h.Blocks, OptionalBlock{"KC", "010000000000"}) }), ErrCheckValue},
 		{"malformed check value", with(func(h *Header) { h.Blocks = append(h.Blocks, OptionalBlock{"KP", "01"}) }), ErrCheckValue},
@@ -288,6 +289,9 @@ func TestKSNOfTheHeader(t *testing.T) {
 		{Header{Algorithm: 'A', Blocks: []OptionalBlock{{"IK", "1234567890123456"}}}, "123456789012345600000000", nil},
 		{Header{Algorithm: 'A'}, "", ErrSerial},
 		{Header{Algorithm: 'T', Blocks: []OptionalBlock{{"KS", "00"}}}, "", ErrSerial},
+		{Header{Algorithm: 'T', Blocks: []OptionalBlock{{"KS", "123456789012345600000000"}}}, "", ErrSerial},
+		{Header{Algorithm: 'A', Blocks: []OptionalBlock{{"KS", "00604B120F9292800000"}}}, "", ErrSerial},
+		{Header{Algorithm: 'H', Blocks: []OptionalBlock{{"IK", "1234567890123456"}}}, "", ErrSerial},
 	} {
 		if got, err := c.h.KSN(); got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%v: %s, %v", c.h.Blocks, got, err)
