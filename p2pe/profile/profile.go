@@ -183,9 +183,15 @@ func holds(list []string, s string) bool {
 
 // off judges what a device says of its own encryption.
 func off(state string) error {
-	switch strings.ToLower(strings.TrimSpace(state)) {
-	case "off", "none", "disabled", "clear", "false", "0", "unencrypted", "invalid", "not encrypted":
+	state = strings.ToLower(strings.TrimSpace(state))
+	if state == "0" || strings.HasPrefix(state, "clear") && !strings.HasPrefix(state, "clear=") {
 		return ErrEncryptionOff
+	}
+	for word := range strings.FieldsFuncSeq(state, func(r rune) bool { return r < 'a' || r > 'z' }) {
+		switch word {
+		case "off", "none", "no", "not", "disabled", "inactive", "false", "unencrypted", "invalid", "plain", "plaintext", "cleartext":
+			return ErrEncryptionOff
+		}
 	}
 	return nil
 }
@@ -193,7 +199,8 @@ func off(state string) error {
 // leak looks for card numbers in everything of e that is not ciphertext, and in
 // "ciphertext" that is readable text.
 func leak(e *p2pe.Envelope) error {
-	if slices.ContainsFunc([]string{e.DeviceSerial, e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode, e.PAR, e.EncryptionState, e.KeyVariant}, mask.Contains) {
+	if slices.ContainsFunc([]string{e.DeviceSerial, e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode, e.PAR, e.EncryptionState, e.KeyVariant,
+		string(e.Scheme), e.Algorithm, e.Mode, e.Padding, string(e.IV), string(e.MAC)}, mask.Contains) {
 		return ErrLeak
 	}
 	if e.MaskedPAN != "" && mask.CheckMasked(e.MaskedPAN) != nil {
@@ -203,6 +210,9 @@ func leak(e *p2pe.Envelope) error {
 		if len(mask.Scan(c)) > 0 {
 			return ErrLeak
 		}
+	}
+	if e.JWE != "" {
+		return checkJWE(e.JWE)
 	}
 	return nil
 }

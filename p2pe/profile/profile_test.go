@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -326,6 +327,14 @@ func TestGenericForm(t *testing.T) {
 		{"other profile", func(e *p2pe.Envelope) { e.DeviceProfile = IDTech }, ErrAttribution},
 		{"serial of the other scheme", func(e *p2pe.Envelope) { e.KSN = "FFFF9876543210E00003" }, ErrForm},
 		{"clear in a field", func(e *p2pe.Envelope) { e.PAR = "4111111111111111" }, ErrLeak},
+		{"state in other words", func(e *p2pe.Envelope) { e.EncryptionState = "encryption_off" }, ErrEncryptionOff},
+		{"state not encrypted", func(e *p2pe.Envelope) { e.EncryptionState = "encrypted=false" }, ErrEncryptionOff},
+		{"state plain", func(e *p2pe.Envelope) { e.EncryptionState = "PLAINTEXT" }, ErrEncryptionOff},
+		{"clear as algorithm", func(e *p2pe.Envelope) { e.Algorithm = "AES 4111111111111111" }, ErrLeak},
+		{"clear as mode", func(e *p2pe.Envelope) { e.Mode = "4111111111111111" }, ErrLeak},
+		{"clear as padding", func(e *p2pe.Envelope) { e.Padding = "4111111111111111" }, ErrLeak},
+		{"clear as vector", func(e *p2pe.Envelope) { e.IV = []byte("4111111111111111") }, ErrLeak},
+		{"clear as MAC", func(e *p2pe.Envelope) { e.MAC = []byte("4111111111111111") }, ErrLeak},
 		{"clear masked number", func(e *p2pe.Envelope) { e.MaskedPAN = "4111111111111111" }, ErrLeak},
 	} {
 		e := good
@@ -341,6 +350,42 @@ func TestGenericForm(t *testing.T) {
 	for name, data := range map[string]string{"empty": "", "unknown member": `{"device_profile":"generic","number":"x"}`, "two": `{}{}`, "array": `[]`} {
 		if _, err := Parse(Generic, []byte(data), nil); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// A JWE that another program made is carried only when it says of itself what
+// an acquirer's pinned key takes, and has the parts of one.
+func TestGenericJWE(t *testing.T) {
+	b64 := base64.RawURLEncoding.EncodeToString
+	jwe := func(header string, key, iv, ct, tag int) string {
+		part := func(n int) string { return b64(bytes.Repeat([]byte{0x9C, 0x31, 0xE7}, n)[:n]) }
+		return strings.Join([]string{b64([]byte(header)), part(key), part(iv), part(ct), part(tag)}, ".")
+	}
+	const rsa, ec = `{"alg":"RSA-OAEP-256","enc":"A256GCM","kid":"a"}`, `{"alg":"ECDH-ES","enc":"A256GCM","kid":"a","epk":{"kty":"EC","crv":"P-256","x":"x","y":"y"}}`
+	for _, c := range []struct {
+		name, jwe string
+		err       error
+	}{
+		{"RSA", jwe(rsa, 256, 12, 80, 16), nil},
+		{"EC", jwe(ec, 0, 12, 80, 16), nil},
+		{"RSA of PKCS 1", jwe(`{"alg":"RSA1_5","enc":"A256GCM"}`, 256, 12, 80, 16), ErrForm},
+		{"a shared key", jwe(`{"alg":"dir","enc":"A256GCM"}`, 0, 12, 80, 16), ErrForm},
+		{"no algorithm", jwe(`{"enc":"A256GCM"}`, 256, 12, 80, 16), ErrForm},
+		{"another content cipher", jwe(`{"alg":"RSA-OAEP-256","enc":"A128CBC-HS256"}`, 256, 16, 80, 16), ErrForm},
+		{"compressed", jwe(`{"alg":"RSA-OAEP-256","enc":"A256GCM","zip":"DEF"}`, 256, 12, 80, 16), ErrForm},
+		{"two algorithms", jwe(`{"alg":"RSA1_5","enc":"A256GCM","alg":"RSA-OAEP-256"}`, 256, 12, 80, 16), ErrForm},
+		{"no encrypted key", jwe(rsa, 0, 12, 80, 16), ErrForm},
+		{"no ciphertext", jwe(rsa, 256, 12, 0, 16), ErrForm},
+		{"a short tag", jwe(rsa, 256, 12, 80, 4), ErrForm},
+		{"no JWE", "a.b.c.d.e", ErrForm},
+		{"a track as a JWE", ";4111111111111111=29121011234567890?....", ErrLeak},
+		{"a number in the header", jwe(`{"alg":"RSA-OAEP-256","enc":"A256GCM","kid":"4111111111111111"}`, 256, 12, 80, 16), ErrLeak},
+		{"text as ciphertext", strings.Join([]string{b64([]byte(rsa)), b64(make([]byte, 256)), b64(make([]byte, 12)), b64([]byte(`{"pan":"4111111111111111"}`)), b64(make([]byte, 16))}, "."), ErrLeak},
+	} {
+		e := p2pe.Envelope{Scheme: p2pe.SchemeJWE, DeviceProfile: Generic, JWE: c.jwe}
+		if err := Check(&e, nil); !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.err)
 		}
 	}
 }
