@@ -169,14 +169,16 @@ func parseCryptogram(body []byte) (c acAnswer, signature []byte, err error) {
 	return c, signature, nil
 }
 
-// keep puts a cryptogram into the store, over the one before.
+// keep puts a cryptogram into the store, over the one before: nothing of the
+// first one stays beside the second.
 func (s *Session) keep(c acAnswer) {
 	s.data.set(fromCard, 0x9F27, []byte{c.cid})
 	s.data.set(fromCard, 0x9F36, c.counter)
-	if c.value != nil {
+	second := s.cdol2Data != nil
+	if c.value != nil || second {
 		s.data.set(fromCard, 0x9F26, c.value)
 	}
-	if c.iad != nil {
+	if c.iad != nil || second {
 		s.data.set(fromCard, 0x9F10, c.iad)
 	}
 }

@@ -32,12 +32,9 @@ func (s *Session) initiate(ctx context.Context, options []byte) (again bool, err
 	if err != nil {
 		return false, unusable(stepInitiate, err, 0)
 	}
+	s.profile = profile
 	if err := s.takeOptions(a.Data); err != nil {
 		return false, unusable(stepInitiate, err, 0)
-	}
-	s.profile = profile
-	if s.data.index(0x82) < 0 { // format 1
-		s.data.at[fromCard] = append(s.data.at[fromCard], object{0x82, s.profile[:]})
 	}
 	if s.locator, err = parseLocator(locator); err != nil {
 		return false, unusable(stepInitiate, err, 0)
@@ -84,12 +81,13 @@ func parseOptions(b []byte) (profile [2]byte, locator []byte, err error) {
 	return profile, locator, nil
 }
 
-// takeOptions keeps what else a format 2 answer brings.
+// takeOptions keeps the profile, and what else a format 2 answer brings. What
+// the selection answer said of them is replaced.
 func (s *Session) takeOptions(b []byte) error {
 	if v, ok := single(b, 0x77); ok {
 		return s.data.add(v)
 	}
-	return nil
+	return s.data.add(tlv.Append(nil, 0x82, s.profile[:]))
 }
 
 // fileEntry is one entry of the application file locator: records of one file,

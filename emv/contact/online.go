@@ -186,7 +186,9 @@ func (s *Session) runScript(ctx context.Context, body []byte) (result [5]byte, e
 			continue
 		}
 		sequence = min(sequence+1, 15)
-		if len(it.Value()) < 4 {
+		// What is no command never reaches the card: the issuer's mistake fails
+		// the script, not the transaction.
+		if c, err := apdu.ParseCommand(it.Value()); err != nil || c.Extended() {
 			result[0] = 0x10 | sequence
 			return result, nil
 		}

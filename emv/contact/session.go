@@ -210,6 +210,13 @@ func (s *Session) prepare(t emv.Terms) error {
 		return err
 	}
 	s.data.set(fromTransaction, 0x9F37, s.unpredictable[:])
+	return s.terminal()
+}
+
+// terminal begins the terminal's own data anew: what was set for one candidate
+// is not the next one's.
+func (s *Session) terminal() error {
+	s.data.at[fromTerminal] = s.data.at[fromTerminal][:0]
 	country, err := tlv.AppendNumeric(nil, uint64(s.config.Country), 2)
 	if err != nil {
 		return &Error{Step: "read", Reason: ErrConfig}
@@ -349,6 +356,9 @@ func (s *Session) startSelected(ctx context.Context, answer []byte) (bool, error
 	s.data.set(fromCard, 0x84, f.name)
 	s.chosen.fill(f.proprietary)
 	app := s.chosen.terminal
+	if err := s.terminal(); err != nil {
+		return false, err
+	}
 	s.data.set(fromTerminal, 0x9F06, s.chosen.AID)
 	s.data.set(fromTerminal, 0x9F09, app.Version[:])
 	floor := min(max(app.Risk.FloorLimit, 0), 0xFFFFFFFF)
