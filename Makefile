@@ -65,4 +65,4 @@ crash: deps ## thousands of power cuts, kills and crashed payments
 noise: deps ## 10,000 noisy exchanges per protocol
 	CGO_ENABLED=0 TILLBRIDGE_LARGE=1 $(GO) test -count=1 -timeout 60m -v -run 'Noise' ./drivers/... | grep -vE '^=== '; exit $${PIPESTATUS[0]}
 
-release-check: check planted race crash noise ## everything, with the large figures
+release-check: check planted race fuzz crash noise ## everything, with the large figures
