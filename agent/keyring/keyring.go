@@ -217,13 +217,14 @@ func (k *Keyring) Import(ctx context.Context, in Import) (Entry, error) {
 	if err := judgePeople(in.By); err != nil {
 		return Entry{}, err
 	}
+	_, _, rooted := seal.SealerOf(k.dir)
 	sealer, err := k.seal(ctx)
 	if err != nil {
 		return Entry{}, err
 	}
 	anchor := k.anchor()
 	if anchor == nil {
-		return Entry{}, seal.ErrNoAnchor
+		return Entry{}, errors.Join(seal.ErrNoAnchor, k.unroot(rooted))
 	}
 	if _, ok := k.live(); ok {
 		return Entry{}, ErrActive
@@ -244,6 +245,9 @@ func (k *Keyring) Import(ctx context.Context, in Import) (Entry, error) {
 		return Entry{}, err
 	}
 	defer key.Erase()
+	if strength(protection, len(in.Protection.Bytes())) < strength(algorithmOf(&key.Header), len(key.Bytes())) {
+		return Entry{}, fmt.Errorf("%w: the protection key is weaker than the initial key: ask for a block under a key at least as strong", ErrWeak)
+	}
 	e, err := k.judgeInitial(key, in.KCV)
 	if err != nil {
 		return Entry{}, err
@@ -268,16 +272,26 @@ func (k *Keyring) Import(ctx context.Context, in Import) (Entry, error) {
 	return k.entries[len(k.entries)-1], nil
 }
 
+// unroot destroys a root key that seals nothing: one made just now, or one
+// without a journal. Left behind it would tie the directory to the sealer of
+// that day, a file perhaps, after the machine got a better one.
+func (k *Keyring) unroot(before bool) error {
+	journals, err := filepath.Glob(k.journal("*"))
+	if err != nil || before && len(journals) > 0 {
+		return err
+	}
+	err = k.sealer.Destroy()
+	k.sealer = nil
+	return err
+}
+
 // judgeInitial refuses a key that may not be loaded here.
 func (k *Keyring) judgeInitial(key *keyblock.Key, paper string) (Entry, error) {
 	ksn, err := key.Header.KSN()
 	if err != nil {
 		return Entry{}, err
 	}
-	algorithm := TDES
-	if key.Header.Algorithm == 'A' {
-		algorithm = AES
-	}
+	algorithm := algorithmOf(&key.Header)
 	if err := judgeKey(algorithm, key.Bytes()); err != nil {
 		return Entry{}, fmt.Errorf("initial key: %w", err)
 	}
@@ -295,6 +309,13 @@ func (k *Keyring) judgeInitial(key *keyblock.Key, paper string) (Entry, error) {
 		}
 	}
 	return e, nil
+}
+
+func algorithmOf(h *keyblock.Header) Algorithm {
+	if h.Algorithm == 'A' {
+		return AES
+	}
+	return TDES
 }
 
 func judgePeople(by []string) error {

@@ -406,3 +406,27 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// Without an anchor nothing is loaded, and no root key is left that would tie
+// the directory to the sealer of that day.
+func TestARefusedImportLeavesNoRootKey(t *testing.T) {
+	dir := t.TempDir()
+	k := newKeyring(t, dir, nil)
+	block, _ := initialBlock(t, device)
+	if _, err := k.Import(t.Context(), Import{Block: block, Protection: protection(t), By: people}); !errors.Is(err, seal.ErrNoAnchor) {
+		t.Fatalf("import without an anchor: %v", err)
+	}
+	if kind, _, found := seal.SealerOf(dir); found {
+		t.Errorf("a root key of kind %s is left", kind)
+	}
+}
+
+// A key is protected by one at least as strong (X9.24-1, PCI PIN 18-2).
+func TestAWeakerProtectionKeyIsRefused(t *testing.T) {
+	k := newKeyring(t, t.TempDir(), &acquirer{marks: map[string]uint64{}})
+	key := unhex(t, "8F1D3C5A7E9B20416D82F4C6A0E3517B9C4D1E6F2A3B8C7D5E0F9A1B4C6D8E73")
+	block := blockOf(t, key, 'A', device, 'N')
+	if _, err := k.Import(t.Context(), Import{Block: block, Protection: protection(t), By: people}); !errors.Is(err, ErrWeak) {
+		t.Errorf("an AES-256 key under an AES-128 key: %v", err)
+	}
+}

@@ -60,6 +60,17 @@ func (a Algorithm) size(n int) error {
 	return fmt.Errorf("%w: %d bytes: a TDES key has 16 or 24 (32 or 48 hex digits)", ErrLength, n)
 }
 
+// strength is what a key of n bytes withstands, in bits: SP 800-57 table 2.
+func strength(a Algorithm, n int) int {
+	switch {
+	case a == AES:
+		return 8 * n
+	case n == 16:
+		return 80
+	}
+	return 112
+}
+
 // CheckValues name a key without showing it, in upper-case hex.
 type CheckValues struct {
 	// Older is the first three bytes of a block of zeros enciphered; TDES only.
