@@ -132,7 +132,8 @@ func (r *CVMResult) try(m Method, condition byte, d CVMData, enter func(Method) 
 		r.Bits = append(r.Bits, CVMUnrecognised)
 		return false, nil
 	case d.Capabilities&need != need:
-		if hasPIN(m) {
+		// A signature that cannot be taken says nothing of the PIN pad.
+		if hasPIN(m) && need&^d.Capabilities&^capSignature != 0 {
 			r.Bits = append(r.Bits, PINPadMissing)
 		}
 		return false, nil

@@ -111,3 +111,45 @@ func TestSecondCryptogramHasItsOwnIssuerData(t *testing.T) {
 		t.Errorf("9F10 %X is of the first cryptogram", iad)
 	}
 }
+
+// Field 55 holds the verification results that the second cryptogram is over:
+// a script that fails after it changes the outcome's results, not those.
+func TestFieldAfterLateScriptFailureVerifies(t *testing.T) {
+	card := cardOf(t, "visa-debit", nil)
+	s, _, out := run(t, card, testConfig(t), 20000)
+	h, v := answer(t, card, out, "00", true)
+	cmd, err := v.PINUnblock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd[len(cmd)-1] ^= 1
+	h.Scripts = cryptogram.AppendScript(nil, 0x72, [4]byte{1, 2, 3, 4}, cmd)
+	last, err := s.Complete(guard(t), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.tvr.Has(ScriptFailedAfterAC2) || last.TVR != hexOf(s.tvr[:]) {
+		t.Errorf("TVR %s", last.TVR)
+	}
+	p := card.Profile()
+	if _, err := cryptogram.TestIssuer().Verify(cryptogram.Request{PAN: p.PAN, PSN: p.PSN, AID: mustHex(p.AID), Data: last.Field55}); err != nil {
+		t.Errorf("the issuer on the second cryptogram: %v", err)
+	}
+}
+
+// A method with PIN and signature that lacks the signature alone does not say
+// that the PIN pad is missing (Book 3 section 10.5.1).
+func TestMissingSignatureIsNoMissingPad(t *testing.T) {
+	for _, c := range []struct {
+		caps byte
+		want bool
+	}{{capEncipheredPIN | capNoCVM, false}, {capSignature | capNoCVM, true}, {capNoCVM, true}} {
+		r, err := CVM(CVMData{Supported: true, List: mustHex("0000000000000000" + "4500" + "1F00"), Capabilities: c.caps}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(r.Bits) == 1 && r.Bits[0] == PINPadMissing; got != c.want || !c.want && len(r.Bits) > 0 {
+			t.Errorf("capabilities %02X: %v", c.caps, r.Bits)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func (s *Session) generate(ctx context.Context, kind byte, dol tlv.DOL, second b
 		p1 |= combinedBit
 	}
 	if second {
-		s.cdol2Data = filled
+		s.cdol2Data, s.secondTVR = filled, s.tvr
 	} else {
 		s.cdol1Data = filled
 	}

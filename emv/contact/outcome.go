@@ -40,9 +40,13 @@ func (s *Session) field55() []byte {
 // outcome is what is known now as a result.
 func (s *Session) outcome(d emv.Decision) emv.Outcome {
 	s.data.set(fromTransaction, 0x9B, append([]byte(nil), s.tsi[:]...))
-	if s.closing || !s.askedIssuer {
+	switch {
+	case s.closing:
+		// The second cryptogram is over the results before the last scripts.
+		s.data.set(fromTransaction, 0x95, append([]byte(nil), s.secondTVR[:]...))
+	case !s.askedIssuer:
 		s.data.set(fromTransaction, 0x95, append([]byte(nil), s.tvr[:]...))
-	} else {
+	default:
 		// The first cryptogram is over the results as they were then.
 		s.data.set(fromTransaction, 0x95, append([]byte(nil), s.firstTVR[:]...))
 	}

@@ -49,6 +49,7 @@ type Session struct {
 	pin       p2pe.PINBlock
 	tvr       TVR
 	firstTVR  TVR
+	secondTVR TVR
 	tsi       TSI
 
 	asked       bool // a GENERATE AC may have reached the card
