@@ -10,6 +10,7 @@ import (
 	"tillbridge/emv"
 	"tillbridge/emv/tlv"
 	"tillbridge/p2pe"
+	"tillbridge/p2pe/profile"
 )
 
 // Tags that are asked for. None holds card data (see CheckCommand).
@@ -58,7 +59,24 @@ func (d *device) cardData(ctx context.Context, c emv.Card) (p2pe.Envelope, error
 	}
 	e.EncryptionState = fmt.Sprintf("method %s, slot %02d", d.set.DataMethod, d.set.DataSlot)
 	e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode = c.MaskedPAN, c.BIN6, c.Last4, c.ServiceCode
+	if err := judge(e); err != nil {
+		return p2pe.Envelope{}, d.fail("GTK", err)
+	}
 	return e, nil
+}
+
+// judge refuses card data that are not what the profile of these pads says: a
+// serial number that no pad counts to, digits in clear in place of ciphertext,
+// a masked number that shows too much.
+func judge(e p2pe.Envelope) error {
+	e.DeviceSerial = "" // the pad's own, known before; its digits are no card's
+	if len(e.Track2) > 0 && len(e.PAN) == 8 {
+		e.PAN = nil // too short to tell ciphertext from digits; the track tells
+	}
+	if err := profile.Check(&e, nil); err != nil {
+		return fmt.Errorf("%w (GTK: %w)", drivers.ErrRefused, err)
+	}
+	return nil
 }
 
 // envelopeOf reads the answer to GTK. Data without a KSN are not ciphertext
@@ -135,14 +153,19 @@ func (d *device) askPIN(ctx context.Context) (p2pe.PINBlock, error) {
 }
 
 // maskedPAN truncates what the pad calls a masked number to the first six and
-// the last four digits, whatever it sent.
+// the last four digits, whatever it sent, and to fewer first digits where fewer
+// than six (American Express: five) would be removed, as package mask does.
 func maskedPAN(s string) (masked, bin, last4 string) {
 	if len(s) < 13 || len(s) > 19 {
 		return "", "", ""
 	}
+	first := min(6, len(s)-10)
+	if len(s) == 15 && (s[:2] == "34" || s[:2] == "37") {
+		first = 6
+	}
 	out := []byte(s)
 	for i, c := range out {
-		if c < '0' || c > '9' || i >= 6 && i < len(out)-4 {
+		if c < '0' || c > '9' || i >= first && i < len(out)-4 {
 			out[i] = '*'
 		}
 	}

@@ -319,8 +319,8 @@ func TestAFallbackHasToBeAllowed(t *testing.T) {
 func TestClearCardDataIsRefused(t *testing.T) {
 	for name, gtk := range map[string][]byte{
 		"track 2 without KSN": answer("GTK", param(Track2, "5413330089604111")),
-		"number without KSN":  answer("GTK", param(PANData, "54133300896041"), param(Track2, "TTTTTTTT"), param(Track2KSN, testKSN)),
-		"track 1 without KSN": answer("GTK", param(Track1, "B5413330089604111"), param(Track2, "TTTTTTTT"), param(Track2KSN, testKSN)),
+		"number without KSN":  answer("GTK", param(PANData, "54133300896041"), param(Track2, "tttttttt"), param(Track2KSN, testKSN)),
+		"track 1 without KSN": answer("GTK", param(Track1, "B5413330089604111"), param(Track2, "tttttttt"), param(Track2KSN, testKSN)),
 		"not whole blocks":    answer("GTK", param(Track2, "5413330089604111D2512"), param(Track2KSN, testKSN)),
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -341,10 +341,10 @@ func TestClearCardDataIsRefused(t *testing.T) {
 func TestNumberAndTrackOfDifferentKeysLeaveTheTrack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := chipBook()
-		b.gtk = answer("GTK", param(PANData, "PPPPPPPP"), param(PANKSN, testPKSN), param(Track2, "TTTTTTTT"), param(Track2KSN, testKSN))
+		b.gtk = answer("GTK", param(PANData, "PPPPPPPP"), param(PANKSN, testPKSN), param(Track2, "tttttttt"), param(Track2KSN, testKSN))
 		_, dev := start(t, b, map[string]string{"data_method": "51", "data_slot": "7"})
 		card, err := begin(t, dev).Read(limited(t, time.Minute), tenEuros())
-		if err != nil || card.Data.PAN != nil || string(card.Data.Track2) != "TTTTTTTT" || card.Data.KSN != "FFFF9876543210E00001" || card.Data.Mode != "CBC" || len(card.Data.IV) != 8 {
+		if err != nil || card.Data.PAN != nil || string(card.Data.Track2) != "tttttttt" || card.Data.KSN != "FFFF9876543210E00001" || card.Data.Mode != "CBC" || len(card.Data.IV) != 8 {
 			t.Errorf("%+v, %v", card.Data, err)
 		}
 	})
