@@ -64,7 +64,7 @@ func (s *Session) authenticateBy(ctx context.Context) error {
 		// The signature comes with the cryptogram, over a number that the card
 		// has to ask for.
 		if !wholeNumber(s.cdol1) {
-			return &oda.Failure{Method: s.method, Object: "card certificate", Reason: oda.ErrMissing}
+			return &oda.Failure{Method: s.method, Object: "CDOL1", Reason: oda.ErrNumber}
 		}
 		return nil
 	}
@@ -103,7 +103,7 @@ func (s *Session) internalAuthenticate(ctx context.Context) error {
 	}
 	dol, err := tlv.ParseDOL(list)
 	if err != nil || !wholeNumber(dol) || dol.Size() > 255 {
-		return fail(oda.ErrMissing)
+		return fail(oda.ErrNumber)
 	}
 	terminal := dol.Append(make([]byte, 0, dol.Size()), s.data.lookup)
 	a, err := s.reader.send(ctx, stepODA, apdu.Command{INS: 0x88, Data: terminal, Le: apdu.LeShort})

@@ -153,3 +153,33 @@ func TestMissingSignatureIsNoMissingPad(t *testing.T) {
 		}
 	}
 }
+
+// A list that does not ask for the whole unpredictable number fails the
+// method; no data of the card is missing (Book 2 sections 6.5.1 and 6.6).
+func TestShortNumberIsNoMissingData(t *testing.T) {
+	for profile, c := range map[string]struct {
+		from, to string
+		bit      Bit
+	}{
+		"jcb":        {"9F49039F3704", "9F49039F3703", DDAFailed},
+		"visa-debit": {"9C019F3704", "9C019F3604", CDAFailed},
+	} {
+		w := &wire{card: cardOf(t, profile, nil)}
+		w.change = func(_ int, cmd, a []byte) []byte {
+			if cmd[1] == 0xB2 {
+				return bytes.ReplaceAll(a, mustHex(c.from), mustHex(c.to))
+			}
+			return a
+		}
+		s, err := readOf(t, w, testConfig(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.authenticate(guard(t)); err != nil {
+			t.Fatal(err)
+		}
+		if !s.tvr.Has(c.bit) || s.tvr.Has(ICCDataMissing) {
+			t.Errorf("%s: TVR %X", profile, s.tvr)
+		}
+	}
+}

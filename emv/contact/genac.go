@@ -106,7 +106,7 @@ func (s *Session) combined(c acAnswer, signature, body []byte, second bool) (val
 		return nil, nil, &oda.Failure{Method: oda.CDA, Object: "dynamic signature", Reason: oda.ErrMissing}
 	}
 	if second && !wholeNumber(s.cdol2) {
-		return nil, nil, &oda.Failure{Method: oda.CDA, Object: "dynamic signature", Reason: oda.ErrMissing}
+		return nil, nil, &oda.Failure{Method: oda.CDA, Object: "CDOL2", Reason: oda.ErrNumber}
 	}
 	in := oda.CDAInput{Signed: signature, UN: s.unpredictable[:], CID: c.cid, PDOL: s.pdolData, CDOL1: s.cdol1Data, Response: body}
 	if second {

@@ -102,6 +102,7 @@ var (
 	ErrDynamic       = errors.New("the dynamic data have a wrong length")
 	ErrCID           = errors.New("the signed cryptogram information is not the one in the answer")
 	ErrTransaction   = errors.New("the hash of the transaction data does not match")
+	ErrNumber        = errors.New("the card's list does not ask for the whole unpredictable number")
 	ErrTagList       = errors.New("the tag list names more than the interchange profile")
 	ErrRecord        = errors.New("a record is not a template 70")
 	ErrDate          = errors.New("a date cannot be read")
