@@ -139,7 +139,7 @@ type Policy struct {
 	Usage           []string // accepted usages; none means any
 	Algorithm       string   // accepted algorithms, one character each; "" means any
 	Mode            string   // accepted modes, one character each; "" means any
-	AllowExportable bool     // accept exportability E
+	AllowExportable bool     // accept exportability E and S
 	Legacy          bool     // read versions A and C
 	Whole           bool     // refuse a component (key version "c" and a character)
 }
@@ -167,7 +167,7 @@ func (p *Policy) judge(h *Header) error {
 	if p.Whole && h.KeyVersion != "" && h.KeyVersion[0] == 'c' {
 		return ErrComponent
 	}
-	if h.Exportability == 'E' && !p.AllowExportable {
+	if h.Exportability != 'N' && !p.AllowExportable { // S: exportable as well, under a key of lesser trust
 		return ErrExportable
 	}
 	return nil

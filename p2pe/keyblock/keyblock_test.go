@@ -211,6 +211,7 @@ func TestPolicyIsEnforced(t *testing.T) {
 		{"mode of no restrictions", with(func(h *Header) { h.Mode = 'N' }), ErrMode},
 		{"exportable", with(func(h *Header) { h.Exportability = 'E' }), ErrExportable},
 		{"a component", with(func(h *Header) { h.KeyVersion = "c1" }), ErrComponent},
+		{"sensitive, exportable under any key", with(func(h *Header) { h.Exportability = 'S' }), ErrExportable},
 		{"hmac", with(func(h *Header) { h.Algorithm = 'H' }), ErrAlgorithm},
 		{"wrong check value", with(func(h *Header) { h.Blocks = append(h.Blocks, OptionalBlock{"KC", "010000000000"}) }), ErrCheckValue},
 		{"malformed check value", with(func(h *Header) { h.Blocks = append(h.Blocks, OptionalBlock{"KP", "01"}) }), ErrCheckValue},

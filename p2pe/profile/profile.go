@@ -126,7 +126,7 @@ var rules = map[string]rule{
 // Check judges an envelope against its profile and against the configuration:
 // form (p2pe.Envelope.Check), scheme, variant, mode and padding of the
 // profile, the device's own word on its encryption, serial number and key, and
-// card numbers in any clear field. The engine calls it for what a driver built.
+// card numbers in any clear field. A driver calls it for what it built.
 func Check(e *p2pe.Envelope, want *Expect) error {
 	if want == nil {
 		want = &Expect{}
