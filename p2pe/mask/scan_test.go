@@ -293,3 +293,13 @@ func BenchmarkScanBinary(b *testing.B) {
 		Scan(data)
 	}
 }
+
+// Separators that no eye sees, and those of a word processor.
+func TestNumbersPartedByUnusualSeparators(t *testing.T) {
+	for _, sep := range []string{"\u200b", "\u200d", "\u2060", "\ufeff", "\u2212", "\u2014", "\u2009", "\u3000", "~"} {
+		text := "card " + strings.Join([]string{"4111", "1111", "1111", "1111"}, sep) + "."
+		if got := Redact(text); got != "card "+Mark+"." {
+			t.Errorf("%+q: not found", sep)
+		}
+	}
+}
