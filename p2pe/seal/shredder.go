@@ -200,6 +200,9 @@ func (r *Shredder) makeKey(id string) (*secret.Buffer, error) {
 	}
 	if err != nil {
 		key.Destroy()
+		// The slot may be on the disk: the next sync takes it off, so that the
+		// record never has two keys.
+		_, _ = r.file.WriteAt(make([]byte, recordSlot), int64(i)*recordSlot)
 		return nil, fmt.Errorf("%w: %w", ErrShredder, err)
 	}
 	if i == r.end {

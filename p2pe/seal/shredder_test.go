@@ -222,3 +222,43 @@ func BenchmarkShredder(b *testing.B) {
 		}
 	}
 }
+
+// brittle is a file whose next sync fails once.
+type brittle struct {
+	journalFile
+	fail bool
+}
+
+func (b *brittle) Sync() error {
+	if b.fail {
+		b.fail = false
+		return errors.New("disk")
+	}
+	return b.journalFile.Sync()
+}
+
+// A key whose sync failed is not left on the disk beside the one that the
+// second attempt makes: shredding would destroy one of the two.
+func TestAKeyThatFailedIsNotLeft(t *testing.T) {
+	path, s, r := newShredder(t)
+	if _, err := r.Seal("pay_1", []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	file := &brittle{r.file, true}
+	r.file = file
+	if _, err := r.Seal("pay_2", []byte("b")); !errors.Is(err, ErrShredder) {
+		t.Fatalf("a failed sync: %v", err)
+	}
+	if err := r.Shred("pay_1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Seal("pay_2", []byte("b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Shred("pay_2"); err != nil {
+		t.Fatal(err)
+	}
+	if r = reopen(t, path, s, r); r.Len() != 0 {
+		t.Errorf("%d keys are left", r.Len())
+	}
+}
