@@ -23,6 +23,7 @@ type player struct {
 	missing         []string // shown commands without an answer
 	last            string   // shown, the last command that was answered
 	header          []byte   // of the command whose data a TPDU carries
+	owed            int      // how many of them are still to come
 	secret          *secrets
 }
 
@@ -32,7 +33,7 @@ func (p *player) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		return nil, err
 	}
 	p.sent++
-	data := p.tpdu && p.header != nil && p.owed() > 0
+	data := p.tpdu && p.header != nil && p.owed > 0
 	shown := p.show(command, data)
 	i := p.find(command)
 	if i < 0 {
@@ -43,15 +44,17 @@ func (p *player) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	}
 	p.used[i], p.at, p.last = true, i+1, shown
 	answer := bytes.Clone(p.list[i].Answer)
-	p.header = nil
-	if p.tpdu && len(command) == 5 && len(answer) == 1 {
-		p.header = bytes.Clone(command)
+	asks := awake(answer)
+	switch {
+	case !p.tpdu || len(asks) != 1:
+		p.header = nil
+	case data:
+		p.owed -= len(command)
+	case len(command) == 5:
+		p.header, p.owed = bytes.Clone(command), int(command[4])
 	}
 	return answer, nil
 }
-
-// owed is the length of the data that a header announced.
-func (p *player) owed() int { return int(p.header[4]) }
 
 func (p *player) find(command []byte) int {
 	if p.strict {
@@ -192,6 +195,9 @@ func (p *player) show(command []byte, data bool) string {
 		return text
 	case data:
 		return fmt.Sprintf("***(%d bytes)", len(command))
+	}
+	if _, err := parse(command); err != nil || p.tpdu && len(command) != 5 {
+		return fmt.Sprintf("***(%d bytes)", len(command)) // no header to show
 	}
 	return fmt.Sprintf("%s***(%d bytes)", text[:8], len(body))
 }
