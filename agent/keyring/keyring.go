@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -276,7 +277,7 @@ func (k *Keyring) Import(ctx context.Context, in Import) (Entry, error) {
 // without a journal. Left behind it would tie the directory to the sealer of
 // that day, a file perhaps, after the machine got a better one.
 func (k *Keyring) unroot(before bool) error {
-	journals, err := filepath.Glob(k.journal("*"))
+	journals, err := k.files(".slots")
 	if err != nil || before && len(journals) > 0 {
 		return err
 	}
@@ -381,7 +382,29 @@ func (k *Keyring) Zeroize(ctx context.Context, by []string) (int, error) {
 		}
 		n++
 	}
-	return n, nil
+	return n, k.destroyUnfinished()
+}
+
+// files returns the paths of the directory's files whose names end so.
+func (k *Keyring) files(end string) (paths []string, err error) {
+	entries, err := os.ReadDir(k.dir)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), end) {
+			paths = append(paths, filepath.Join(k.dir, e.Name()))
+		}
+	}
+	return paths, err
+}
+
+// destroyUnfinished overwrites and removes the journals of imports that were
+// cut off before their file had its name.
+func (k *Keyring) destroyUnfinished() error {
+	files, err := k.files(".slots.new")
+	for _, f := range files {
+		_, e := seal.ZeroizeJournal(f)
+		err = errors.Join(err, e, os.Remove(f))
+	}
+	return err
 }
 
 // destroy overwrites the journal first, which needs nothing else, then the root

@@ -430,3 +430,28 @@ func TestAWeakerProtectionKeyIsRefused(t *testing.T) {
 		t.Errorf("an AES-256 key under an AES-128 key: %v", err)
 	}
 }
+
+// An import that was cut off before its journal had its name leaves the whole
+// key set in a file of another name: zeroize destroys that as well.
+func TestZeroizeDestroysAJournalThatWasNeverFinished(t *testing.T) {
+	dir := t.TempDir()
+	k := newKeyring(t, dir, &acquirer{marks: map[string]uint64{}})
+	block, _ := initialBlock(t, device)
+	if _, err := k.Import(t.Context(), Import{Block: block, Protection: protection(t), By: people}); err != nil {
+		t.Fatal(err)
+	}
+	left := k.journal("6543210987654321") + ".new"
+	data, err := os.ReadFile(k.journal(device))
+	if err == nil {
+		err = os.WriteFile(left, data, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Zeroize(t.Context(), people); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
