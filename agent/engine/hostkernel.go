@@ -193,6 +193,9 @@ func (s *hostSession) Authorize(ctx context.Context, a emv.Amounts) (emv.Outcome
 // Complete is the kernel's; the card then loses its power.
 func (s *hostSession) Complete(ctx context.Context, r emv.HostResponse) (emv.Outcome, error) {
 	out, err := s.step(ctx, func(ctx context.Context, k *contact.Session) (emv.Outcome, error) { return k.Complete(ctx, r) })
+	if err != nil && out.Decision == "" { // the kernel was not asked
+		out.Decision, out.ReversalNeeded = emv.Declined, r.Reached && r.Approved
+	}
 	s.powerOff(ctx)
 	return out, err
 }
