@@ -371,7 +371,7 @@ func (e *Engine) authorizeOnline(l *lane, job *run, p payment.Payment, session e
 		_, _ = complete(emv.HostResponse{Sent: true})
 		e.end(l, p.ID, payment.State{Status: payment.Failed, Stage: payment.StageHost}, payment.NotStarted, func(p *payment.Payment) {
 			times(p)
-			p.Code, p.Reason = "host.unreachable", "the acquirer cannot be reached and nothing was sent: `tillbridge path`"
+			p.Code, p.Reason = "host.unreachable", "the acquirer cannot be reached and nothing was sent: `tillbridge status` shows why"
 		})
 	case acquirer.Declined:
 		last, cerr := complete(emv.HostResponse{Reached: true, Sent: true, ARC: res.ARC, IssuerAuth: res.IssuerAuth, Scripts: res.Scripts})

@@ -18,7 +18,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		if damaged, err := e.damaged(ctx, id); err != nil {
 			return err
 		} else if damaged {
-			l.close("an open record of this register is damaged in the store: run `tillbridge doctor --only store.integrity`; other registers work")
+			l.close("an open record of this register is damaged in the store: keep a copy of the store for support; other registers work")
 		}
 	}
 	records, err := e.listOpen(ctx, indexOpen, "1")

@@ -41,7 +41,7 @@ func openLibrary(path string, mode *serial.Mode) (library, error) {
 		case serial.PortNotFound:
 			return nil, fmt.Errorf("%w (%s)", drivers.ErrNoPort, path)
 		case serial.PermissionDenied:
-			return nil, fmt.Errorf("permission denied: the service account needs the group of the port (dialout on Debian), see `tillbridge doctor`: %w", err)
+			return nil, fmt.Errorf("permission denied: the service account needs the group of the port (dialout on Debian): usermod -aG dialout ACCOUNT, then restart the agent: %w", err)
 		}
 	}
 	if isGone(err) {

@@ -28,7 +28,7 @@ var (
 	ErrExists error = p2pe.NewFault("keys.exists", "seal: a key journal exists already: its keys may have been used; zeroize it first and load a new key")
 	// ErrReopen: a write, sync or mark failed, so that what is on the disk is
 	// not known.
-	ErrReopen error = p2pe.NewFault("keys.journal_unknown", "seal: writing the key journal failed: no key is handed out until it is opened again; check the disk (tillbridge doctor)")
+	ErrReopen error = p2pe.NewFault("keys.journal_unknown", "seal: writing the key journal failed: no key is handed out until it is opened again; check the disk")
 )
 
 // journalFile is what a journal needs of its file.

@@ -21,7 +21,7 @@ var (
 	// ErrShredded: the record has no key: it was shredded, or never had one.
 	ErrShredded error = p2pe.NewFault("keys.shredded", "seal: the card data of this record were destroyed when its result was stored")
 	// ErrShredder: the slot file cannot be used.
-	ErrShredder error = p2pe.NewFault("keys.shredder", "seal: the file of record keys cannot be used: check the disk (tillbridge doctor)")
+	ErrShredder error = p2pe.NewFault("keys.shredder", "seal: the file of record keys cannot be used: check the disk")
 )
 
 // Shredder gives each record a key of its own, in a file of fixed slots outside

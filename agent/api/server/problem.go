@@ -67,8 +67,8 @@ var catalogue = map[string]kind{
 	"request.query":         {400, "A query parameter is not accepted", "request", "safe", 0, "no", tillFault, ""},
 	"request.not_supported": {422, "This version does not offer that", "request", "safe", 0, "no", tillFault, ""},
 
-	"auth.missing":     {401, "No key was sent", "security", "safe", 0, "no", notLetIn, "pair the till: tillbridge pair new"},
-	"auth.unknown_key": {401, "The key is not known", "security", "safe", 0, "no", notLetIn, "pair the till again: tillbridge pair new"},
+	"auth.missing":     {401, "No key was sent", "security", "safe", 0, "no", notLetIn, "the till must send Authorization: Bearer with the key of its register (register.key in the configuration)"},
+	"auth.unknown_key": {401, "The key is not known", "security", "safe", 0, "no", notLetIn, "compare the till's key with register.key of the configuration: tillbridge config show prints its fingerprint"},
 	"auth.role":        {403, "The key may not do this", "security", "safe", 0, "no", notLetIn, "a manager's key is needed"},
 	"auth.scope":       {403, "The key belongs to another register", "security", "safe", 0, "no", notLetIn, "each register uses its own key"},
 	"auth.host":        {421, "The request names another machine", "security", "safe", 0, "no", notLetIn, "the till must call http://127.0.0.1:8710; other names go to api.hosts"},
@@ -84,12 +84,12 @@ var catalogue = map[string]kind{
 	"refund.not_allowed":         {409, "That much cannot be given back", "request", "never", 0, "no", words("This amount cannot be refunded.", "Dieser Betrag kann nicht erstattet werden.", "Este valor não pode ser estornado."), "tillbridge tx show"},
 	"request.invalid":            {422, "The request is not acceptable", "request", "safe", 0, "no", tillFault, ""},
 	"store.unavailable":          {503, "The store did not answer", "device", "after", 5, "unknown", askAgain, "ask again with the same Idempotency-Key; tillbridge status"},
-	"store.record_unreadable":    {500, "A record cannot be read", "device", "forbidden", 0, "unknown", askAgain, "tillbridge doctor; the record is kept as it is"},
-	"engine.stopping":            {503, "The agent is starting or stopping", "config", "after", 5, "no", notNow, "tillbridge service status"},
+	"store.record_unreadable":    {500, "A record cannot be read", "device", "forbidden", 0, "unknown", askAgain, "the record is kept as it is: look the payment up at the acquirer by reference and time, and keep the store for support"},
+	"engine.stopping":            {503, "The agent is starting or stopping", "config", "after", 5, "no", notNow, "tillbridge status; if it lasts, look at the agent's log"},
 	"register.unknown":           {422, "No such register", "config", "safe", 0, "no", tillFault, "registers are listed in the configuration: tillbridge config show"},
 	"store.full":                 {503, "The store is full", "limit", "after", 60, "no", notNow, "tillbridge status; free disk space"},
 	"control.not_found":          {404, "No such entry", "request", "safe", 0, "no", nil, ""},
-	"internal":                   {500, "The agent failed", "config", "after", 5, "unknown", askAgain, "tillbridge logs; ask again with the same Idempotency-Key"},
+	"internal":                   {500, "The agent failed", "config", "after", 5, "unknown", askAgain, "look at the agent's log; ask again with the same Idempotency-Key"},
 }
 
 // fail writes err as a problem document.
@@ -131,7 +131,7 @@ func (s *Server) problem(r *http.Request, err error) *api.Problem {
 	p := &api.Problem{
 		Type: api.ProblemURN(code), Title: k.title, Status: k.status, Detail: detail,
 		ErrorCode: code, Category: k.category, MoneyMoved: k.moved, Retry: k.retry, RetryAfter: k.after,
-		OperatorMessage: k.operator, TechnicianHint: k.hint, Doc: "tillbridge explain " + code,
+		OperatorMessage: k.operator, TechnicianHint: k.hint, Doc: "README.md, When something is wrong",
 	}
 	if f, ok := errors.AsType[*api.FieldError](err); ok {
 		p.Field, p.Nearest = f.Field, f.Nearest
