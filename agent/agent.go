@@ -29,6 +29,7 @@ import (
 	"tillbridge/agent/keyring"
 	"tillbridge/agent/outbox"
 	"tillbridge/agent/payment"
+	"tillbridge/drivers"
 	"tillbridge/p2pe/seal"
 	"tillbridge/p2pe/secret"
 	"tillbridge/queue"
@@ -45,6 +46,9 @@ type Options struct {
 	Log        *slog.Logger
 	// Started is when the process began; zero means when Run was called.
 	Started time.Time
+	// Buses are further places where devices stand, beside this machine's serial
+	// ports, its network and its USB.
+	Buses []drivers.Bus
 	// Ready, when set, is called once payments can be taken, with the address of
 	// the till API.
 	Ready func(listen string)
@@ -63,6 +67,8 @@ type running struct {
 	engine    *engine.Engine
 	link      *iso8583.Link
 	fleet     *fleet
+	terminal  *terminal   // for readers without a kernel, or nil
+	encrypt   *encryption // for readers that do not encrypt, or nil
 	forwarder *crm.Forwarder
 	api       *server.Server
 }
@@ -155,7 +161,10 @@ func (a *running) open(ctx context.Context) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	if a.fleet, err = newFleet(c, a.log, registry); err != nil {
+	if a.fleet, err = newFleet(c, a.o.Buses, a.log, registry); err != nil {
+		return err
+	}
+	if err := a.openReaders(); err != nil {
 		return err
 	}
 	if err := a.openEngine(); err != nil {
@@ -219,13 +228,80 @@ func (a *running) openEngine() (err error) {
 		o.Inquiries = -1
 	}
 	for i, r := range c.Register {
-		o.Lanes = append(o.Lanes, engine.Lane{
+		l := engine.Lane{
 			RegisterID: r.ID, DeviceID: r.Device, TerminalID: terminalID(c, i), MerchantID: c.Acquirer.MerchantID,
 			Device: a.fleet.station(r.Device), Zone: time.Local,
-		})
+		}
+		if err := a.equip(&l); err != nil {
+			return err
+		}
+		o.Lanes = append(o.Lanes, l)
 	}
 	a.engine, err = engine.Open(o)
 	return err
+}
+
+// openReaders reads what readers without a kernel of their own need.
+func (a *running) openReaders() (err error) {
+	c := a.o.Config
+	if !c.Kernel.Set() || c.Encryption.Kind == "" {
+		return nil
+	}
+	if a.terminal, err = openTerminal(c, a.o.ConfigPath, time.Now()); err != nil {
+		return err
+	}
+	if a.encrypt, err = openEncryption(c, a.o.ConfigPath); err != nil {
+		return err
+	}
+	if k := a.terminal.keys; k != nil {
+		a.log.Info("certification authority keys", "file", c.Kernel.CAKeys, "keys", k.Store.Len(), "expired", len(k.Expired), "revoked", k.Revoked)
+		for _, name := range k.Expired {
+			a.log.Warn("a certification authority key has expired and is not used: ask the acquirer for the present list", "key", name)
+		}
+	}
+	return nil
+}
+
+// CheckReaders reads the files that the sections [kernel] and [encryption] name,
+// as [Run] does, and returns what a person should know of them. path is for
+// messages.
+func CheckReaders(c *config.Config, path string) (notes []string, err error) {
+	if c.Kernel.Set() {
+		t, err := openTerminal(c, path, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, "kernel: "+t.String())
+	}
+	if c.Encryption.Kind != "" {
+		if _, err := openEncryption(c, path); err != nil {
+			return nil, err
+		}
+		note := "encryption: software, on this PC"
+		if c.Encryption.Kind == "dukpt" {
+			note += "; see `tillbridge keys status` for its key"
+		}
+		notes = append(notes, note)
+	}
+	return notes, nil
+}
+
+// equip gives a lane our kernel and the encryption, for the case that its
+// device has neither.
+func (a *running) equip(l *engine.Lane) error {
+	if a.terminal == nil {
+		return nil
+	}
+	serial := a.fleet.config[l.DeviceID].Serial
+	if serial == "" {
+		serial = l.DeviceID
+	}
+	e, err := a.encrypt.encrypter(serial)
+	if err != nil {
+		return err
+	}
+	l.Kernel, l.Encryption = a.terminal.lane(l.TerminalID, l.MerchantID, serial, e), a.encrypt
+	return nil
 }
 
 // terminalID is how the acquirer knows a register: its own, or the one of the
@@ -433,6 +509,9 @@ func (a *running) close() error {
 	var errs []error
 	if a.link != nil {
 		errs = append(errs, a.link.Close())
+	}
+	if a.encrypt != nil {
+		a.encrypt.close()
 	}
 	if a.store != nil {
 		errs = append(errs, a.store.Close())

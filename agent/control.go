@@ -47,6 +47,16 @@ func (c control) Status(ctx context.Context) (api.Status, error) {
 		return s, err
 	}
 	c.alerts(&s)
+	for _, d := range s.Devices {
+		if d.Encryption != "software" {
+			continue
+		}
+		if _, fault := a.encrypt.text(ctx); fault != nil {
+			s.Alerts = append(s.Alerts, notEncrypted(fault))
+		}
+		s.Alerts = append(s.Alerts, a.encrypt.warnings()...)
+		break
+	}
 	return s, nil
 }
 

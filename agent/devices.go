@@ -33,18 +33,22 @@ func driverList() []drivers.Driver {
 type fleet struct {
 	supervisor *drivers.Supervisor
 	registers  map[string]string        // device -> register
+	encryption string                   // of readers that do not encrypt: software or none
 	config     map[string]config.Device // by name of the device
 	trace      *tracer
 	changes    *prometheus.CounterVec
 }
 
-func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry) (*fleet, error) {
-	f := &fleet{registers: map[string]string{}, config: map[string]config.Device{}, trace: newTracer(filepath.Join(c.Agent.Data, "traces")),
+func newFleet(c *config.Config, buses []drivers.Bus, log *slog.Logger, registry *prometheus.Registry) (*fleet, error) {
+	f := &fleet{registers: map[string]string{}, encryption: "none", config: map[string]config.Device{}, trace: newTracer(filepath.Join(c.Agent.Data, "traces")),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tillbridge_device_state_changes_total", Help: "Changes of a device's state, by device and new state.",
 		}, []string{"device", "state"})}
 	if err := registry.Register(f.changes); err != nil {
 		return nil, err
+	}
+	if c.Kernel.Set() && c.Encryption.Kind != "" {
+		f.encryption = "software"
 	}
 	var serials, hosts []string
 	var list []drivers.DeviceConfig
@@ -71,7 +75,8 @@ func newFleet(c *config.Config, log *slog.Logger, registry *prometheus.Registry)
 	}
 	var err error
 	f.supervisor, err = drivers.NewSupervisor(drivers.SupervisorOptions{
-		Buses:   []drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts}), usbport.New(nil)},
+		Buses: append([]drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts}), usbport.New(nil)},
+			buses...),
 		Drivers: driverList(),
 		Devices: list,
 		Log:     log,
@@ -116,17 +121,41 @@ func (f *fleet) devices() []api.Device {
 		out = append(out, api.Device{
 			ID: d.Name, RegisterID: f.registers[d.Name], Driver: d.Protocol,
 			Model: strings.TrimSpace(d.Identity.Vendor + " " + d.Identity.Model), Serial: d.Identity.Serial, Firmware: d.Identity.Firmware,
-			Port: d.Port.Path, State: states[d.State], Detail: d.Detail, Since: &since, Replugs: d.Replugs,
+			Port: d.Port.Path, State: states[d.State], Detail: d.Detail, Since: &since, Replugs: d.Replugs, Encryption: f.encryptionOf(d.Protocol),
 		})
 	}
 	return out
+}
+
+// encryptionOf is what makes ciphertext of card data behind a protocol.
+func (f *fleet) encryptionOf(protocol string) string {
+	switch {
+	case config.PlainReader(protocol):
+		return f.encryption
+	case protocol == "zvt":
+		return "terminal"
+	}
+	return "device"
+}
+
+// encryptionText says it in words.
+func (a *running) encryptionText(ctx context.Context, d api.Device) (text string, fault error) {
+	switch d.Encryption {
+	case "software":
+		return a.encrypt.text(ctx)
+	case "terminal":
+		return "by the terminal, which authorises by itself: no card data come to this PC", nil
+	case "device":
+		return "by the device: this program carries its ciphertext and has no key for it", nil
+	}
+	return "none: this reader hands out card data in the clear, so it takes no payments; add [kernel] and [encryption] to the configuration", nil
 }
 
 // Devices lists the pads.
 func (c control) Devices(context.Context) ([]api.Device, error) { return c.a.fleet.devices(), nil }
 
 // DeviceInfo is one device, and every port with why it was taken or not.
-func (c control) DeviceInfo(_ context.Context, id string) (api.DeviceInfo, error) {
+func (c control) DeviceInfo(ctx context.Context, id string) (api.DeviceInfo, error) {
 	out := api.DeviceInfo{Schema: "devices.info/1", Ports: []api.PortInfo{}}
 	found := false
 	for i, d := range c.a.fleet.devices() {
@@ -134,6 +163,14 @@ func (c control) DeviceInfo(_ context.Context, id string) (api.DeviceInfo, error
 			found = true
 			identity := c.a.fleet.supervisor.Devices()[i].Identity
 			out.Device, out.Kernel, out.Keys = d, identity.Kernel, identity.Keys
+			if c.a.terminal != nil && config.PlainReader(d.Driver) {
+				out.Kernel = c.a.terminal.String()
+			}
+			var fault error
+			if out.Encryption, fault = c.a.encryptionText(ctx, d); fault != nil {
+				alert := notEncrypted(fault)
+				out.NotReady = &alert
+			}
 		}
 	}
 	if !found {

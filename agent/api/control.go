@@ -55,6 +55,10 @@ type Device struct {
 	Since      *time.Time `json:"since,omitempty"`
 	Replugs    int        `json:"replugs"`
 	PaymentID  string     `json:"payment_id,omitempty"` // that holds it
+	// Encryption says what makes ciphertext of card data: "device", "terminal"
+	// (no card data come here), "software" (this program, on this PC), or "none":
+	// no payments.
+	Encryption string `json:"encryption,omitempty"`
 }
 
 // Today counts payments by status.
@@ -151,7 +155,11 @@ type DeviceInfo struct {
 	// Kernel and Keys are what the device says of itself.
 	Kernel string            `json:"kernel,omitempty"`
 	Keys   map[string]string `json:"keys,omitempty"`
-	Ports  []PortInfo        `json:"ports"` // every port that was seen
+	// Encryption says in words how card data are encrypted.
+	Encryption string `json:"encryption,omitempty"`
+	// NotReady is why they cannot be, with the code of the error.
+	NotReady *Alert     `json:"not_ready,omitempty"`
+	Ports    []PortInfo `json:"ports"` // every port that was seen
 }
 
 // PortInfo is a port and why it was taken or not.

@@ -36,6 +36,7 @@ func (c *Config) check() []Fault {
 	c.checkLanes(bad)
 	c.checkAcquirer(bad)
 	c.checkCRM(bad)
+	c.checkReaders(bad)
 	if !slices.Contains(sealers, c.Keys.Sealer) {
 		bad("keys.sealer", "%q is not a sealer: %s", c.Keys.Sealer, strings.Join(sealers, ", "))
 	}

@@ -28,6 +28,9 @@ type Config struct {
 	Acquirer Acquirer   `toml:"acquirer" json:"acquirer"`
 	CRM      CRM        `toml:"crm" json:"crm"`
 	Keys     Keys       `toml:"keys" json:"keys"`
+
+	Kernel     Kernel     `toml:"kernel" json:"kernel"`
+	Encryption Encryption `toml:"encryption" json:"encryption"`
 }
 
 // Agent is the program itself.
@@ -164,6 +167,7 @@ func (c *Config) defaults() {
 	if c.CRM.Timeout.Duration == 0 {
 		c.CRM.Timeout.Duration = 10 * time.Second
 	}
+	c.Kernel.defaults()
 	if c.Keys.Sealer == "" {
 		c.Keys.Sealer = "auto"
 	}

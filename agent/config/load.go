@@ -79,6 +79,13 @@ func Parse(path string, data []byte) (*Config, error) {
 	return &c, nil
 }
 
+// Refuse is an [Error] about one key whose fault shows only when what it names
+// is opened.
+func Refuse(path, key string, err error) error {
+	data, _ := os.ReadFile(path) // for the line alone
+	return &Error{Path: path, Faults: []Fault{{Line: lineOf(data, key), Key: key, Text: err.Error()}}}
+}
+
 func decodeFaults(err error) []Fault {
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) {
@@ -167,7 +174,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-var indexed = regexp.MustCompile(`^([a-z]+)\[(\d+)\]\.(\w+)$`)
+var indexed = regexp.MustCompile(`^([a-z.]+)\[(\d+)\]\.(\w+)$`)
 
 // lineOf finds the line of a key such as "api.listen" or "device[1].ports".
 // It is for messages and returns 0 when the key is not in the file.

@@ -47,6 +47,30 @@ var meaning = map[string]string{
 	"crm.timeout":            "time for one delivery, 1s to 2m",
 	"keys.sealer":            "auto, tpm, systemd-creds, dpapi or file; file protects against nothing that reads the disk",
 	"keys.tpm":               "device of the TPM",
+
+	"kernel.country":                 `the shop's country, ISO 3166 number (9F1A); [kernel] is for readers without a kernel of their own`,
+	"kernel.terminal_type":           "9F35: 21, 22, 24 or 25",
+	"kernel.capabilities":            "9F33: chip with contacts; byte 2 may have signature (20) and no verification (08), byte 3 DDA (40) and CDA (08)",
+	"kernel.additional_capabilities": "9F40, five bytes in hex",
+	"kernel.merchant_category":       "9F15, four digits",
+	"kernel.ca_keys":                 "JSON file of certification authority keys and revoked issuer certificates (README, Readers without a kernel)",
+	"kernel.environment":             "live or test: keys of the other are refused",
+
+	"kernel.application[].aid":         "application identifier in hex, as the acquirer allows it",
+	"kernel.application[].exact":       "refuse longer names of the card",
+	"kernel.application[].version":     "application version number of the terminal (9F09), two bytes in hex",
+	"kernel.application[].tac_default": "terminal action code, five bytes in hex",
+	"kernel.application[].tac_denial":  "terminal action code, five bytes in hex",
+	"kernel.application[].tac_online":  "terminal action code, five bytes in hex; what exceeds the floor limit goes online in any case",
+	"kernel.application[].floor_limit": "9F1B; 0, because the issuer is asked for every payment",
+	"kernel.application[].ddol":        "data object list for dynamic authentication when the card has none, in hex",
+	"kernel.application[].tdol":        "data object list for the TC hash when the card has none, in hex",
+
+	"encryption.kind":       `how card data of readers that do not encrypt become ciphertext: dukpt (the key of "keys import") or jwe (the acquirer's public key)`,
+	"encryption.key":        "dukpt: serial number of the imported key, 16 hex digits; another key is then not used",
+	"encryption.public_key": "jwe: PEM file with the acquirer's public key",
+	"encryption.thumbprint": "jwe: SHA-256 of that key in hex, which the acquirer gave another way than the file",
+	"encryption.key_id":     "jwe: name by which the acquirer knows the key",
 }
 
 // Schema lists every key in the order of the file, with its default.
@@ -86,6 +110,8 @@ func typeName(t reflect.Type) string {
 		return "table of text"
 	case t.Kind() == reflect.Bool:
 		return "true or false"
+	case t.Kind() == reflect.Int:
+		return "number"
 	}
 	return "text"
 }

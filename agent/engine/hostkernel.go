@@ -36,19 +36,57 @@ type sealed struct {
 
 func (s sealed) Encrypt(c *contact.Clear) (p2pe.Envelope, error) {
 	defer c.Erase()
-	return s.e.Encrypt(&seal.Clear{PAN: c.PAN, Track2: c.Track2})
+	e, err := s.e.Encrypt(&seal.Clear{PAN: c.PAN, Track2: c.Track2})
+	if err != nil {
+		return p2pe.Envelope{}, &encryptError{err}
+	}
+	return e, nil
+}
+
+// encryptError marks that it was the encrypter that failed.
+type encryptError struct{ err error }
+
+func (e *encryptError) Error() string { return e.err.Error() }
+func (e *encryptError) Unwrap() error { return e.err }
+
+// Encryption says before each payment on such a reader whether its card data
+// can be encrypted. An error is told to the till with its code (Code() string)
+// and text, and nothing of the card is read.
+type Encryption interface {
+	Ready(ctx context.Context) error
 }
 
 // kernelOf makes a pad of a reader without a kernel, or says why it must not
 // take payments.
-func (l *lane) kernelOf(d drivers.Device, ch drivers.APDUChannel) (*hostReader, string) {
+func (l *lane) kernelOf(ctx context.Context, d drivers.Device, ch drivers.APDUChannel) (*hostReader, *refusal) {
 	switch {
 	case l.Kernel == nil || l.Kernel.Encrypter == nil:
-		return nil, "this reader hands out card data in the clear and no encrypter is configured for it: configure one, or use a pad that encrypts"
+		return nil, &refusal{"device.no_encrypter", "this reader hands out card data in the clear and no encrypter is configured for it: add [kernel] and [encryption] to the configuration, or use a pad that encrypts"}
 	case len(l.Kernel.Applications) == 0:
-		return nil, "this reader needs the card applications that the acquirer allows, and none is configured"
+		return nil, &refusal{"device.no_encrypter", "this reader needs the card applications that the acquirer allows, and none is configured: add [[kernel.application]]"}
 	}
-	return &hostReader{Device: d, card: ch, config: *l.Kernel}, ""
+	if l.Encryption != nil {
+		if err := l.Encryption.Ready(ctx); err != nil {
+			return nil, notEncrypted(err)
+		}
+	}
+	return &hostReader{Device: d, card: ch, config: *l.Kernel}, nil
+}
+
+// refusal is why a payment fails, as the till hears it.
+type refusal struct{ code, text string }
+
+// notEncrypted is what the till hears of an error of the encrypter. Its text
+// names keys by their serial numbers and holds no card data.
+func notEncrypted(err error) *refusal {
+	code := "device.no_encrypter"
+	if c, ok := errors.AsType[interface {
+		error
+		Code() string
+	}](err); ok {
+		code = c.Code()
+	}
+	return &refusal{code, "the card data cannot be encrypted, so nothing was sent and nothing charged: " + safeText(err.Error(), 400)}
 }
 
 // hostReader is a plain reader with our kernel: a pad for the engine.

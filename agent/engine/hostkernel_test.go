@@ -44,6 +44,11 @@ func chip(t testing.TB) *virtualcard.Card {
 
 func readerShop(t testing.TB, kernel *contact.Config, o *virtual.Options) (*world, *agent, *virtual.Reader) {
 	t.Helper()
+	return readerShopOf(t, func(l *Lane) { l.Kernel = kernel }, o)
+}
+
+func readerShopOf(t testing.TB, equip func(*Lane), o *virtual.Options) (*world, *agent, *virtual.Reader) {
+	t.Helper()
 	v, err := virtual.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +67,7 @@ func readerShop(t testing.TB, kernel *contact.Config, o *virtual.Options) (*worl
 	w.pads["R1"] = newStation(d)
 	w.tune = func(o *Options) {
 		for i := range o.Lanes {
-			o.Lanes[i].Kernel = kernel
+			equip(&o.Lanes[i])
 		}
 	}
 	a := w.start()

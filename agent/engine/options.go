@@ -57,6 +57,8 @@ type Lane struct {
 	// Kernel is what the terminal is for readers without a kernel of their own.
 	// Without it, or without its Encrypter, such a reader takes no payments.
 	Kernel *contact.Config
+	// Encryption, when set, is asked before each payment on such a reader.
+	Encryption Encryption
 	// Zone is the shop's zone, for dates of records and messages; nil means UTC.
 	Zone *time.Location
 }

@@ -20,9 +20,9 @@ func (e *Engine) runPayment(l *lane, job *run, p payment.Payment) {
 	doubt := false
 	begun, err := e.withDevice(ctx, l, func(d drivers.Device) (fault error) {
 		if ch, ok := d.(drivers.APDUChannel); ok && !resident(d) {
-			reader, refused := l.kernelOf(d, ch)
-			if reader == nil {
-				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because("device.no_encrypter", refused))
+			reader, refused := l.kernelOf(ctx, d, ch)
+			if refused != nil {
+				e.end(l, job.id, payment.State{Status: payment.Failed, Stage: payment.StageConfig}, 0, because(refused.code, refused.text))
 				return nil
 			}
 			d = reader
@@ -255,6 +255,7 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, err error) (fault error) {
 	to, fill := payment.State{Status: payment.Failed, Stage: payment.StageDevice}, because("device.fault", "the device reported a fault before anything was sent: "+faultText(err))
 	fault = err
+	unsealed, _ := errors.AsType[*encryptError](err)
 	switch why := job.whyCanceled(); {
 	case why != "":
 		fault = nil
@@ -265,6 +266,10 @@ func (e *Engine) endOfCard(ctx context.Context, l *lane, job *run, id string, er
 	case errors.Is(err, emv.ErrNoCard), errors.Is(err, drivers.ErrTimeout), errors.Is(ctx.Err(), context.DeadlineExceeded):
 		fault = nil
 		to, fill = payment.State{Status: payment.Canceled, Stage: payment.StageTimedOut}, because("card.timeout", "nobody presented a card in time")
+	case unsealed != nil:
+		fault = nil
+		why := notEncrypted(unsealed.err)
+		to, fill = payment.State{Status: payment.Failed, Stage: payment.StageConfig}, because(why.code, why.text)
 	case errors.Is(err, emv.ErrCardRemoved), errors.Is(err, drivers.ErrCardGone):
 		fault = nil
 		fill = because("card.removed", "the card was pulled too early: insert it again and leave it in")

@@ -160,6 +160,20 @@ func (k *Keyring) live() (set, bool) {
 	return set{}, false
 }
 
+// Set names a key set.
+type Set struct {
+	Device string // serial number, 16 or 14 hex digits
+	Scheme p2pe.Scheme
+}
+
+// Live returns the key set in use, which [Keyring.Source] opens.
+func (k *Keyring) Live() (Set, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, ok := k.live()
+	return Set{s.device, s.scheme}, ok
+}
+
 func (k *Keyring) record(e Entry) error {
 	e.At = k.o.Now().UTC().Truncate(time.Second)
 	e.KeySet = keySet(e.Device, e.Scheme)

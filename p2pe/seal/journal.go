@@ -295,6 +295,18 @@ func (j *Journal) Next() (*dukpt.Transaction, error) {
 	return t, nil
 }
 
+// Ready makes sure that [Journal.Next] has a key to give, so that a payment that
+// cannot be encrypted is refused before its card is read. Its errors are those
+// of Next.
+func (j *Journal) Ready() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.failed != nil || len(j.ready) > 0 {
+		return j.failed
+	}
+	return j.reserve()
+}
+
 // reserve makes a block of keys ready, in the order that no cut can break:
 // derive, write, sync, raise the mark.
 func (j *Journal) reserve() error {

@@ -7,6 +7,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"tillbridge/agent"
 	"tillbridge/agent/config"
 )
 
@@ -26,11 +27,18 @@ func configVerb(e *env) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				notes, err := agent.CheckReaders(cfg, path)
+				if err != nil {
+					return err
+				}
 				if e.json {
 					return e.object(map[string]any{"schema": "config.validate/1", "path": path, "valid": true,
-						"registers": len(cfg.Register), "devices": len(cfg.Device)})
+						"registers": len(cfg.Register), "devices": len(cfg.Device), "notes": notes})
 				}
 				e.printf("%s is valid: %d register(s), %d device(s)\n", path, len(cfg.Register), len(cfg.Device))
+				for _, n := range notes {
+					e.printf("  %s\n", n)
+				}
 				return nil
 			},
 		},

@@ -77,10 +77,13 @@ func devicesInfo(e *env) *cobra.Command {
 			d := info.Device
 			e.table("", func(line func(string, ...any)) {
 				for _, r := range [][2]string{{"device", d.ID}, {"register", d.RegisterID}, {"protocol", d.Driver}, {"state", d.State},
-					{"detail", d.Detail}, {"port", d.Port}, {"model", d.Model}, {"serial", d.Serial}, {"firmware", d.Firmware}, {"kernel", info.Kernel}} {
+					{"detail", d.Detail}, {"port", d.Port}, {"model", d.Model}, {"serial", d.Serial}, {"firmware", d.Firmware}, {"kernel", info.Kernel}, {"encrypted", info.Encryption}} {
 					if r[1] != "" {
 						line("%s\t%s", r[0], r[1])
 					}
+				}
+				if n := info.NotReady; n != nil {
+					line("NOT READY\t%s  [%s]", n.Text, n.Code)
 				}
 				if d.Since != nil {
 					line("since\t%s ago", age(*d.Since))

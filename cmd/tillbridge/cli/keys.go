@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"tillbridge/agent"
 	"tillbridge/agent/config"
 	"tillbridge/agent/keyring"
 	"tillbridge/p2pe/keyblock"
@@ -39,7 +40,7 @@ func (e *env) keyring(c *cobra.Command) (*keyring.Keyring, *config.Config, error
 	if err := secret.NoDumps(); err != nil {
 		return nil, nil, fmt.Errorf("turn core dumps off: %w", err)
 	}
-	k, err := keyring.Open(c.Context(), filepath.Join(cfg.Agent.Data, "keys"), &keyring.Options{Sealer: cfg.Keys.Sealer, TPM: cfg.Keys.TPM})
+	k, err := keyring.Open(c.Context(), agent.KeyDir(cfg), &keyring.Options{Sealer: cfg.Keys.Sealer, TPM: cfg.Keys.TPM})
 	return k, cfg, err
 }
 

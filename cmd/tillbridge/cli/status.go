@@ -129,6 +129,12 @@ func deviceLine(d api.Device) string {
 			parts = append(parts, s)
 		}
 	}
+	switch d.Encryption {
+	case "software":
+		parts = append(parts, "software encryption on this PC")
+	case "none":
+		parts = append(parts, "no encryption, no payments")
+	}
 	if d.PaymentID != "" {
 		parts = append(parts, "works on "+d.PaymentID)
 	}

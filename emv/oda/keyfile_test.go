@@ -1,0 +1,100 @@
+package oda
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+var keyDay = Date{2026, 12, 1}
+
+// fileKey is a key as a file writes it.
+func fileKey(index byte, change func(m map[string]any)) map[string]any {
+	modulus := make([]byte, 128)
+	for i := range modulus {
+		modulus[i] = byte(i*7) | 1
+	}
+	k := CAKey{RID: RID{0xA0, 0, 0, 0, 3}, Index: index, Modulus: modulus, Exponent: []byte{3}}
+	sum := k.SHA1()
+	m := map[string]any{"rid": "A000000003", "index": fmt.Sprintf("%02X", index), "modulus": hex.EncodeToString(modulus), "exponent": "03", "sha1": hex.EncodeToString(sum[:])}
+	if change != nil {
+		change(m)
+	}
+	return m
+}
+
+func keyFile(t testing.TB, env string, keys ...map[string]any) []byte {
+	t.Helper()
+	b, err := json.Marshal(map[string]any{"env": env, "keys": keys, "revoked": []any{map[string]any{"rid": "A000000003", "index": "92", "serial": "001234"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestKeyFile(t *testing.T) {
+	f, err := ParseKeyFile(keyFile(t, "live",
+		fileKey(0x92, func(m map[string]any) { m["expiry"] = "2026-12-01"; m["sources"] = []any{"a paper"} }),
+		fileKey(0x94, func(m map[string]any) { m["expiry"] = "2026-11-30" }),
+		fileKey(0x95, func(m map[string]any) { m["env"] = "live"; m["exponent"] = "000003" })), Live, keyDay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Store.Len() != 2 || f.Revoked != 1 || !f.Store.revoked[revocation{keyID{RID{0xA0, 0, 0, 0, 3}, 0x92}, [3]byte{0, 0x12, 0x34}}] {
+		t.Errorf("%d keys, %d revoked", f.Store.Len(), f.Revoked)
+	}
+	if len(f.Expired) != 1 || f.Expired[0] != "A000000003 94" {
+		t.Errorf("expired: %v", f.Expired)
+	}
+	if _, ok := f.Store.Key(RID{0xA0, 0, 0, 0, 3}, 0x94); ok {
+		t.Error("a key whose last day is over is used")
+	}
+}
+
+func TestKeyFileRefusals(t *testing.T) {
+	one := func(change func(m map[string]any)) []byte { return keyFile(t, "live", fileKey(0x92, change)) }
+	set := func(key string, v any) []byte { return one(func(m map[string]any) { m[key] = v }) }
+	for name, c := range map[string]struct {
+		file   []byte
+		text   string
+		reason error
+	}{
+		"no JSON":               {[]byte("keys"), "", nil},
+		"something behind":      {append(one(nil), '{', '}'), "closing brace", nil},
+		"no keys":               {[]byte(`{"env":"live"}`), "no \"keys\"", nil},
+		"unknown field":         {set("expires", "2020-01-01"), "expires", nil},
+		"sum missing":           {set("sha1", ""), "same paper", nil},
+		"sum wrong":             {set("sha1", strings.Repeat("00", 20)), "", ErrSum},
+		"digit of modulus":      {one(func(m map[string]any) { m["modulus"] = "0f" + m["modulus"].(string)[2:] }), "", ErrSum},
+		"exponent 2":            {set("exponent", "02"), "neither 3", ErrKey},
+		"exponent no hex":       {set("exponent", "3"), "hex", nil},
+		"short modulus":         {set("modulus", "B5A5"), "modulus of 2", ErrKey},
+		"rid":                   {set("rid", "A00000"), "10 hex digits", nil},
+		"expiry":                {set("expiry", "12/31"), "a date such as", nil},
+		"test key":              {set("env", "test"), "test key for a live store", ErrConflict},
+		"environment not said":  {keyFile(t, "", fileKey(0x92, nil)), "live or a test key", nil},
+		"twice":                 {keyFile(t, "live", fileKey(0x92, nil), fileKey(0x92, nil)), "there already, as key 1", nil},
+		"revoked without value": {[]byte(strings.Replace(string(one(nil)), "001234", "12", 1)), "serial 6", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := ParseKeyFile(c.file, Live, keyDay)
+			if f != nil || !errors.Is(err, ErrKeyFile) || !strings.Contains(err.Error(), c.text) || c.reason != nil && !errors.Is(err, c.reason) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func FuzzParseKeyFile(f *testing.F) {
+	f.Add(keyFile(f, "live", fileKey(0x92, nil)))
+	f.Add([]byte(`{"keys":[{}],"revoked":[{}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		k, err := ParseKeyFile(b, Live, keyDay)
+		if (k == nil) == (err == nil) || err != nil && !errors.Is(err, ErrKeyFile) {
+			t.Fatalf("%v and %v", k, err)
+		}
+	})
+}
