@@ -9,7 +9,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export GOFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-gcc deps-usb usb build demo test vectors planted race fuzz bench lint check crash noise cross release-check
+.PHONY: help deps deps-gcc deps-usb usb build build-usb demo test vectors planted race fuzz bench lint check crash noise cross release-check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ planted: deps ## every planted bug must be caught
 
 race: deps-gcc ## the concurrent packages under the race detector
 	.ci/race
+
+build-usb: deps-usb ## bin/tillbridge with USB (bulk and HID) besides serial and network; needs libusb where it runs
+	CGO_ENABLED=1 $(GO) build -tags usb -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/tillbridge
 
 usb: deps-usb ## build and test the USB transport (cgo, libusb)
 	.ci/usb

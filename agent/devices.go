@@ -52,7 +52,9 @@ func newFleet(c *config.Config, buses []drivers.Bus, log *slog.Logger, registry 
 	}
 	var serials, hosts []string
 	var list []drivers.DeviceConfig
+	usb := false // a device may stand on USB
 	for _, d := range c.Device {
+		usb = usb || len(d.Ports) == 0
 		f.config[d.Name] = d
 		for _, drv := range driverList() {
 			if r, ok := drv.(drivers.Redactor); ok && drv.Name() == d.Protocol {
@@ -62,6 +64,7 @@ func newFleet(c *config.Config, buses []drivers.Bus, log *slog.Logger, registry 
 		for _, p := range d.Ports {
 			switch {
 			case strings.HasPrefix(p, "usb:"):
+				usb = true
 			case config.IsTCP(p):
 				hosts = append(hosts, p)
 			default:
@@ -73,10 +76,15 @@ func newFleet(c *config.Config, buses []drivers.Bus, log *slog.Logger, registry 
 	for _, r := range c.Register {
 		f.registers[r.Device] = r.ID
 	}
+	all := []drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts})}
+	if usbport.Built || usb {
+		// Where this program has no USB, the bus says so for a device that needs it.
+		all = append(all, usbport.New(nil))
+	}
+	all = append(all, buses...)
 	var err error
 	f.supervisor, err = drivers.NewSupervisor(drivers.SupervisorOptions{
-		Buses: append([]drivers.Bus{serialport.New(&serialport.Options{Paths: serials}), netport.New(&netport.Options{Addresses: hosts}), usbport.New(nil)},
-			buses...),
+		Buses:   all,
 		Drivers: driverList(),
 		Devices: list,
 		Log:     log,
@@ -156,7 +164,7 @@ func (c control) Devices(context.Context) ([]api.Device, error) { return c.a.fle
 
 // DeviceInfo is one device, and every port with why it was taken or not.
 func (c control) DeviceInfo(ctx context.Context, id string) (api.DeviceInfo, error) {
-	out := api.DeviceInfo{Schema: "devices.info/1", Ports: []api.PortInfo{}}
+	out := api.DeviceInfo{Schema: "devices.info/1", Ports: []api.PortInfo{}, BusFaults: c.a.fleet.supervisor.BusFaults()}
 	found := false
 	for i, d := range c.a.fleet.devices() {
 		if d.ID == id {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -201,10 +202,15 @@ func (o *owner) absent() string {
 	if why := o.s.refusal(o); why != "" {
 		return why
 	}
-	if len(o.c.Ports) == 0 {
-		return "no port was recognised: connect it, or name its port in the configuration"
+	why := "no port was recognised: connect it, or name its port in the configuration"
+	if len(o.c.Ports) > 0 {
+		why = "none of its ports is there: " + strings.Join(o.c.Ports, ", ")
 	}
-	return fmt.Sprintf("none of its ports is there: %v", o.c.Ports)
+	// A device on a bus that cannot be looked at is not to be sought in its cable.
+	for _, fault := range o.s.BusFaults() {
+		why += "; " + fault
+	}
+	return why
 }
 
 // well asks a device that failed before whether it is well now: one that opens

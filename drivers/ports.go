@@ -46,6 +46,33 @@ func (s *Supervisor) Ports() []PortStatus {
 	return out
 }
 
+// fault keeps what the last scan of a bus said, and reports whether that is
+// news.
+func (s *Supervisor) fault(bus int, err error) (news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.faults[bus]
+	s.faults[bus] = err
+	if old == nil || err == nil {
+		return (old == nil) != (err == nil)
+	}
+	return old.Error() != err.Error()
+}
+
+// BusFaults says, in the order of the buses, why ports of some kind could not be
+// looked for in the last scan; empty when all could.
+func (s *Supervisor) BusFaults() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, err := range s.faults {
+		if err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	return out
+}
+
 // fits judges whether an owner may open a port, and says why not. The caller
 // holds mu.
 func (s *Supervisor) fits(o *owner, key string, v sighting) (bool, string) {

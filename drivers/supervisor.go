@@ -123,6 +123,7 @@ type Supervisor struct {
 	scans  []chan scanned // by bus: the scan that runs; used by Run alone
 
 	mu      sync.Mutex
+	faults  []error             // by bus: why its last scan failed, or nil
 	seen    map[string]sighting // by Port.Key
 	claims  map[string]string   // Port.Key -> device
 	refused map[string]string   // device + Port.Key -> why, until the port leaves
@@ -141,7 +142,7 @@ type sighting struct {
 func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 	o.defaults()
 	s := &Supervisor{o: o, done: make(chan struct{}), kick: make(chan struct{}, 1), seen: map[string]sighting{},
-		scans: make([]chan scanned, len(o.Buses)), claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
+		scans: make([]chan scanned, len(o.Buses)), faults: make([]error, len(o.Buses)), claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
 	names := map[string]bool{}
 	for _, c := range o.Devices {
 		if names[c.Name] {
@@ -197,18 +198,25 @@ func (s *Supervisor) Rescan() {
 }
 
 // scan looks at every bus. A bus that fails keeps what it had: one bad scan
-// proves nothing. It returns when the next scan is due: a new port is looked at
+// proves nothing. Why it failed is kept for [Supervisor.BusFaults] and logged
+// when it changes, not at every scan. It returns when the next scan is due: a new port is looked at
 // again as soon as it has been there long enough.
 func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) {
 	next = s.o.Poll
 	found := map[string]sighting{}
 	now := time.Now()
+	told := false
 	for i, b := range s.o.Buses {
 		ports, err := s.look(ctx, i)
-		if err != nil {
-			if ctx.Err() == nil {
-				s.o.Log.Warn("scan of a bus failed; its ports are kept", "err", err)
+		if ctx.Err() == nil && s.fault(i, err) {
+			told = true
+			if err != nil {
+				s.o.Log.Warn("ports of one kind cannot be looked for; those known are kept", "err", err)
+			} else {
+				s.o.Log.Info("ports of that kind can be looked for again")
 			}
+		}
+		if err != nil {
 			s.mu.Lock()
 			for key, v := range s.seen {
 				if v.bus == b {
@@ -223,7 +231,7 @@ func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) 
 		}
 	}
 	s.mu.Lock()
-	same := len(found) == len(s.seen)
+	same := !told && len(found) == len(s.seen)
 	for key, v := range found {
 		old, ok := s.seen[key]
 		if ok {

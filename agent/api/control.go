@@ -160,6 +160,8 @@ type DeviceInfo struct {
 	// NotReady is why they cannot be, with the code of the error.
 	NotReady *Alert     `json:"not_ready,omitempty"`
 	Ports    []PortInfo `json:"ports"` // every port that was seen
+	// BusFaults says why ports of some kind could not be looked for.
+	BusFaults []string `json:"bus_faults,omitempty"`
 }
 
 // PortInfo is a port and why it was taken or not.

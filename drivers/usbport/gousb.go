@@ -50,13 +50,10 @@ func interfaces(d *gousb.DeviceDesc) (out []seen, settings []gousb.InterfaceSett
 	return out, settings, configs
 }
 
-// Scan lists the interfaces that are there. It opens none, and finds nothing
-// on a machine without USB.
+// Scan lists the interfaces that are there. It opens none. On a machine without
+// USB it fails with [ErrNoSubsystem].
 func (b *Bus) Scan(context.Context) ([]drivers.Port, error) {
 	c, err := library()
-	if errors.Is(err, ErrNoSubsystem) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 // Built reports whether this program can use USB.
 const Built = false
 
-// Scan finds nothing: this program was built without USB.
-func (b *Bus) Scan(context.Context) ([]drivers.Port, error) { return nil, nil }
+// Scan fails with [ErrNotBuilt].
+func (b *Bus) Scan(context.Context) ([]drivers.Port, error) { return nil, ErrNotBuilt }
 
 // Open fails with [ErrNotBuilt].
 func (b *Bus) Open(context.Context, drivers.Port) (drivers.Transport, error) {

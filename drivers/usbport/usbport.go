@@ -32,10 +32,10 @@ import (
 )
 
 // ErrNotBuilt says that this program was built without USB.
-var ErrNotBuilt = errors.New("usbport: this program was built without USB: build with -tags usb and cgo")
+var ErrNotBuilt = errors.New("USB cannot be used: this program was built without it; install a build with the tag usb (make build-usb)")
 
 // ErrNoSubsystem says that the machine has no USB.
-var ErrNoSubsystem = errors.New("usbport: this machine has no USB subsystem")
+var ErrNoSubsystem = errors.New("USB cannot be used: this machine shows no USB subsystem; in a container or guest, pass /dev/bus/usb and /sys/bus/usb through")
 
 // Options of [New]. The zero value and nil are valid.
 type Options struct {

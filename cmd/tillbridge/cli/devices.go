@@ -99,7 +99,10 @@ func devicesInfo(e *env) *cobra.Command {
 				}
 			})
 			e.printf("\nports that were seen:\n")
-			if len(info.Ports) == 0 {
+			for _, fault := range info.BusFaults {
+				e.printf("  %s\n", fault)
+			}
+			if len(info.Ports) == 0 && len(info.BusFaults) == 0 {
 				e.printf("  none: connect the device, check its cable and power\n")
 			}
 			for _, p := range info.Ports {

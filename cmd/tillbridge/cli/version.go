@@ -2,6 +2,7 @@ package cli
 
 import (
 	"runtime"
+	"tillbridge/drivers/usbport"
 
 	"github.com/spf13/cobra"
 )
@@ -15,10 +16,14 @@ func versionVerb(e *env) *cobra.Command {
 			if e.json {
 				return e.object(map[string]any{
 					"schema": "version/1", "version": e.version, "go": runtime.Version(),
-					"os": runtime.GOOS, "arch": runtime.GOARCH,
+					"os": runtime.GOOS, "arch": runtime.GOARCH, "usb": usbport.Built,
 				})
 			}
-			e.printf("tillbridge %s (%s, %s/%s)\n", e.version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			usb := "without USB"
+			if usbport.Built {
+				usb = "with USB"
+			}
+			e.printf("tillbridge %s (%s, %s/%s, %s)\n", e.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, usb)
 			return nil
 		},
 	}
