@@ -11,7 +11,7 @@ import (
 	virtual "tillbridge/drivers/virtual/neo2"
 )
 
-// BenchmarkPing is a whole exchange over a line in memory, both sides: what
+// BenchmarkPing is a look at the reader, two whole exchanges, over a line in memory, both sides: what
 // driver and virtual reader add to the line.
 func BenchmarkPing(b *testing.B) {
 	host, device := drivertest.Pipe(drivertest.PipeOptions{})

@@ -27,8 +27,9 @@ func completion(h emv.HostResponse) (host byte, arc string) {
 			arc = "00"
 		}
 	case h.Reached:
-		// An approving code with a decline would make the card approve.
-		if len(arc) != 2 || arc == "00" || arc == "08" || arc == "10" || arc == "11" {
+		// An approving code with a decline would make the card approve; those with
+		// Y are the terminal's own (Book 4 annex A6).
+		if len(arc) != 2 || arc == "00" || arc == "08" || arc == "10" || arc == "11" || arc[0] == 'Y' {
 			arc = "05"
 		}
 	case h.Sent:

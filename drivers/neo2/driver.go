@@ -267,19 +267,40 @@ func (d *device) identify(ctx context.Context) (drivers.Identity, error) {
 			id.Model = name
 		}
 	}
-	f, err = d.ask(ctx, opUID, nil)
-	switch s := Status(f.Code); {
-	case err != nil:
+	if id.Serial, err = d.number(ctx); err != nil {
 		return id, err
-	case s == OK && len(f.Data) > 0:
-		id.Serial = strings.ToUpper(hex.EncodeToString(f.Data))
-	case s != OK && !s.unsupported():
-		return id, s
 	}
 	if id.Serial == "" && id.Firmware == "" {
 		return id, fmt.Errorf("%w: it says neither firmware nor number", ErrMalformed)
 	}
 	return id, nil
+}
+
+// number asks for the unique number, or takes that of USB.
+func (d *device) number(ctx context.Context) (string, error) {
+	f, err := d.ask(ctx, opUID, nil)
+	switch s := Status(f.Code); {
+	case err != nil:
+		return "", err
+	case s == OK && len(f.Data) > 0:
+		return strings.ToUpper(hex.EncodeToString(f.Data)), nil
+	case s != OK && !s.unsupported():
+		return "", s
+	}
+	return d.info.Port.Serial, nil
+}
+
+// same asks whether this is still the reader that was opened: a serial cable
+// does not tell when its far end is put on another one, whose ciphertext would
+// then be booked under the number of this one.
+func (d *device) same(ctx context.Context) error {
+	switch number, err := d.number(ctx); {
+	case err != nil:
+		return err
+	case number != d.id.Serial:
+		return ErrOther
+	}
+	return nil
 }
 
 // secure sees that encryption is on and that there is a key. A reader that
@@ -331,6 +352,9 @@ func (d *device) Health(ctx context.Context) (drivers.Health, error) {
 	}
 	if err := d.ping(ctx); err != nil {
 		return drivers.Health{Detail: "the reader does not answer", Checked: time.Now()}, d.fail(opPing.name, err)
+	}
+	if err := d.same(ctx); err != nil {
+		return drivers.Health{Detail: "the reader does not say who it is, or is another one", Checked: time.Now()}, d.fail(opUID.name, err)
 	}
 	return drivers.Health{OK: true, Detail: "the reader answers", Checked: time.Now()}, nil
 }

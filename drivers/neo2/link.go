@@ -284,7 +284,7 @@ func (l *link) exchange(ctx context.Context, o op, data []byte, first, more time
 // dropped; so is the double of the answer before.
 func (l *link) await(ctx context.Context, o op, first, more time.Duration, on func(Frame) Frame) (Frame, error) {
 	limit := time.Now().Add(first)
-	served := 0
+	served, accepted := 0, false
 	for {
 		f, bad, err := l.next(ctx, limit)
 		switch {
@@ -310,7 +310,9 @@ func (l *link) await(ctx context.Context, o op, first, more time.Duration, on fu
 		case l.double(o, f):
 			l.log.Debug("answer that came twice dropped", "command", o.name)
 		case Status(f.Code) == Accepted && more > 0:
-			limit = time.Now().Add(more)
+			if !accepted { // said again it gives no more time
+				accepted, limit = true, time.Now().Add(more)
+			}
 		default:
 			l.lastOp, l.last = o, append(append(l.last[:0], f.Code), f.Data...)
 			return f, nil

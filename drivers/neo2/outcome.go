@@ -1,6 +1,7 @@
 package neo2
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -119,12 +120,21 @@ func (s *session) outcome(data []byte, whole bool) (answered, error) {
 		return o, err
 	}
 	var block, key []byte
+	seen := map[tlv.Tag][]byte{}
 	w := Walk(data)
 	for w.Next() {
 		x := w.Object()
 		if x.Protection != Unmarked || slices.Contains(sensitive, x.Tag) {
 			continue
 		}
+		// Two values of one object: nobody can say which of them the card signed.
+		if before, twice := seen[x.Tag]; twice && (travels(x.Tag) || x.Tag == 0x8A || x.Tag == 0x99 || x.Tag == tagPINKSN) {
+			if !bytes.Equal(before, x.Value) {
+				return answered{}, fmt.Errorf("%w: tag %s has two values", ErrMalformed, x.Tag)
+			}
+			continue
+		}
+		seen[x.Tag] = x.Value
 		hexed := strings.ToUpper(hex.EncodeToString(x.Value))
 		switch x.Tag {
 		case 0x9F34:
@@ -223,7 +233,7 @@ func (s *session) same(data []byte, whole bool) error {
 	}{
 		{0x9F02, uint64(t.Amount), whole},
 		{0x5F2A, uint64(t.CurrencyNumeric), whole},
-		{0x9F03, uint64(t.Other), false},
+		{0x9F03, uint64(t.Other), whole && t.Other > 0},
 		{0x9A, date(t.Time), false},
 		{0x9F21, hour(t.Time), false},
 		{0x9C, 0, false},

@@ -67,6 +67,9 @@ func (d *device) Begin(ctx context.Context) (emv.Session, error) {
 		d.l.dirty = true
 		return nil, d.fail("begin", err)
 	}
+	if err := d.same(ctx); err != nil {
+		return nil, d.fail("begin", err)
+	}
 	d.session = &session{d: d}
 	return d.session, nil
 }
@@ -141,11 +144,13 @@ func (s *session) Cancel(ctx context.Context) error {
 }
 
 // allows reports whether the payment may use an entry.
-func (s *session) allows(e emv.Entry) bool {
-	if len(s.terms.Entries) == 0 {
+func (s *session) allows(e emv.Entry) bool { return allows(s.terms, e) }
+
+func allows(t emv.Terms, e emv.Entry) bool {
+	if len(t.Entries) == 0 {
 		return e != emv.EntryKeyed
 	}
-	return slices.Contains(s.terms.Entries, e)
+	return slices.Contains(t.Entries, e)
 }
 
 func checkTerms(t emv.Terms) error {
@@ -193,12 +198,12 @@ func hour(t time.Time) uint64 {
 // is set and Card.Outcome is what the card said.
 func (s *session) Read(ctx context.Context, t emv.Terms) (emv.Card, error) {
 	var card emv.Card
-	s.terms = t
 	o := opActivate
-	if !s.allows(emv.EntryContactless) && !s.allows(emv.EntrySwipe) {
+	if !allows(t, emv.EntryContactless) && !allows(t, emv.EntrySwipe) {
 		o = opStart
 	}
 	err := s.step(ctx, o, begun, func(ctx context.Context) error {
+		s.terms = t
 		if err := checkTerms(t); err != nil {
 			return err
 		}

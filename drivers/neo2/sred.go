@@ -1,6 +1,7 @@
 package neo2
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -98,6 +99,7 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 	if aes {
 		block, c.envelope.Algorithm = 16, "AES-128"
 	}
+	var stripe []byte
 	for w := Walk(data); ; {
 		if !w.Next() {
 			if w.Err() != nil {
@@ -106,6 +108,9 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 			break
 		}
 		o := w.Object()
+		if o.Tag.Constructed() && leaks(o, block, 0) {
+			return refuse(fmt.Sprintf("tag %s holds what is not ciphertext", o.Tag))
+		}
 		if o.Tag == tagKSN {
 			switch {
 			case c.envelope.KSN != "":
@@ -122,10 +127,14 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 			continue
 		}
 		if o.Tag == tagMSR {
-			if !swiped {
+			switch {
+			case !swiped:
 				return refuse("the record of a stripe in the answer of a chip")
+			case stripe != nil:
+				return refuse("two records of a stripe")
 			}
-			return readStripe(o.Value, set)
+			stripe = o.Value
+			continue
 		}
 		if !slices.Contains(sensitive, o.Tag) || len(o.Value) == 0 {
 			continue
@@ -142,23 +151,36 @@ func readCard(a Attribution, data []byte, set Settings) (cardData, error) {
 				}
 			}
 		case Enciphered:
-			v := append([]byte(nil), o.Value...)
+			var field *[]byte
 			switch o.Tag {
 			case 0x57:
-				c.envelope.TLV57 = v
+				field = &c.envelope.TLV57
 			case 0x5A:
-				c.envelope.PAN = v
+				field = &c.envelope.PAN
 			case 0x56:
-				c.envelope.Track1 = v
+				field = &c.envelope.Track1
 			case 0x9F6B:
-				c.envelope.Track2 = v
+				field = &c.envelope.Track2
+			default:
+				continue
 			}
+			if *field != nil && !bytes.Equal(*field, o.Value) {
+				return refuse(fmt.Sprintf("two ciphertexts of tag %s", o.Tag))
+			}
+			*field = append([]byte(nil), o.Value...)
 		default:
 			return refuse(fmt.Sprintf("tag %s is not ciphertext", o.Tag))
 		}
 	}
 	if swiped {
-		return refuse("no record of a stripe, which the attribution names")
+		if stripe == nil {
+			return refuse("no record of a stripe, which the attribution names")
+		}
+		got, err := readStripe(stripe, set)
+		if err == nil && c.envelope.KSN != "" && c.envelope.KSN != got.envelope.KSN {
+			return refuse("two KSNs")
+		}
+		return got, err
 	}
 	if c.envelope.Empty() {
 		return refuse("no ciphertext of a card number")
@@ -183,12 +205,32 @@ func readStripe(record []byte, set Settings) (cardData, error) {
 func checkClear(data []byte) error {
 	w := Walk(data)
 	for w.Next() {
-		o := w.Object()
-		if slices.Contains(sensitive, o.Tag) && len(o.Value) > 0 && protectionOf(o, 8) == Unmarked {
+		if o := w.Object(); leaks(o, 8, 0) {
 			return fmt.Errorf("%w (tag %s is not ciphertext)", drivers.ErrRefused, o.Tag)
 		}
 	}
 	return w.Err()
+}
+
+// leaks reports whether an object, or one within it, holds card data in the
+// clear. Not every tag of the reader's own that counts as a template is one:
+// where no objects are found in it, it is searched for a number.
+func leaks(o Object, block, depth int) bool {
+	switch {
+	case slices.Contains(sensitive, o.Tag):
+		return len(o.Value) > 0 && protectionOf(o, block) == Unmarked
+	case !o.Tag.Constructed():
+		return false
+	case depth > 8:
+		return true
+	}
+	w := Walk(o.Value)
+	for w.Next() {
+		if leaks(w.Object(), block, depth+1) {
+			return true
+		}
+	}
+	return w.Err() != nil && (mask.Contains(string(o.Value)) || mask.Contains(hex.EncodeToString(o.Value)))
 }
 
 // protectionOf judges a sensitive object: what its length says, and what its
@@ -197,7 +239,7 @@ func checkClear(data []byte) error {
 func protectionOf(o Object, block int) Protection {
 	whole := len(o.Value)%block == 0
 	switch {
-	case o.Protection == Enciphered && whole && !holdsNumber(o.Value):
+	case o.Protection == Enciphered && whole && !holdsNumber(o.Value) && !looksClear(o):
 		return Enciphered
 	case o.Protection != Enciphered && masked(o.Value):
 		return Masked
@@ -229,11 +271,16 @@ func holdsNumber(v []byte) bool {
 	if i := strings.IndexFunc(digits, notDigit); i >= 0 {
 		digits = digits[:i]
 	}
-	return mask.IsPAN(digits) || mask.IsPAN(strings.TrimRight(digits, "0"))
+	// Its padding is zeros, and so may be its own last digits.
+	for n := min(19, len(digits)); n >= 12 && strings.Trim(digits[n:], "0") == ""; n-- {
+		if mask.IsPAN(digits[:n]) {
+			return true
+		}
+	}
+	return false
 }
 
-// looksClear reports whether an object that its length does not mark has the
-// form of clear data, also of a card whose number has no check digit: text in
+// looksClear reports whether an object has the form of clear data, also of a card whose number has no check digit: text in
 // a tag of text, a number filled up with F, a track.
 func looksClear(o Object) bool {
 	switch o.Tag {

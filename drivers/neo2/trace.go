@@ -1,6 +1,7 @@
 package neo2
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,29 +11,34 @@ import (
 )
 
 // CardData says where card data stands in recorded bytes: the values of the
-// sensitive objects, the records of stripes, PIN blocks. Where the bytes are
-// HID reports or cannot be read, everything behind a frame's header counts as
-// card data.
+// sensitive objects, the records of stripes, PIN blocks. Of HID reports and of
+// what cannot be read everything behind a frame's header counts as card data,
+// and without a header all of it: a turn may begin within a frame.
 func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 	dir := direction(fromDevice)
-	if f, err := Parse(dir, wire); err == nil {
-		return dataSpans(f, dir)
-	}
 	var spans []drivers.Span
 	if len(wire) > 0 && len(wire)%ReportSize == 0 && wire[0] >= reportSingle && wire[0] <= reportLast {
 		for at := 0; at < len(wire); at += ReportSize {
 			from := 1
-			if id := wire[at]; id == reportSingle || id == reportFirst {
+			if bytes.HasPrefix(wire[at+1:], []byte(tag)) {
 				from = 1 + headSize
-			}
-			if id := wire[at]; id == reportSingle && !fromDevice {
-				continue // the commands of the host hold no card data
+				if wire[at] == reportSingle && !fromDevice {
+					continue // the commands of the host hold no card data
+				}
 			}
 			spans = append(spans, drivers.Span{Start: at + from, End: at + ReportSize})
 		}
 		return spans
 	}
 	for at := 0; at < len(wire); {
+		if i := bytes.Index(wire[at:], []byte(tag)); i != 0 {
+			if i < 0 {
+				i = len(wire) - at
+			}
+			spans = append(spans, drivers.Span{Start: at, End: at + i})
+			at += i
+			continue
+		}
 		n, err := size(wire[at:])
 		if err == nil && n > 0 && n <= len(wire)-at {
 			if f, err := Parse(dir, wire[at:at+n]); err == nil {
@@ -60,7 +66,10 @@ func dataSpans(f Frame, dir Direction) []drivers.Span {
 	if dir == ToReader || len(f.Data) == 0 {
 		return nil
 	}
-	skip := lead(f)
+	skip, known := lead(f)
+	if !known {
+		return []drivers.Span{{Start: headSize, End: headSize + len(f.Data)}}
+	}
 	var spans []drivers.Span
 	w := Walk(f.Data[min(skip, len(f.Data)):])
 	for w.Next() {
@@ -76,19 +85,25 @@ func dataSpans(f Frame, dir Direction) []drivers.Span {
 	return spans
 }
 
-// lead is how many bytes stand before the data objects of an answer.
-func lead(f Frame) int {
+// lead is how many bytes stand before the data objects of an answer. known is
+// false for answers whose form is not.
+func lead(f Frame) (n int, known bool) {
 	switch f.Command {
 	case 0x02, 0x03:
-		return 1
+		if f.Data[0] == 0xFF {
+			return 0, true // the objects of a failure, without attribution
+		}
+		return 1, true
 	case 0x60:
 		// 60-10 answers with objects, the others with a result of two bytes.
 		if len(f.Data) >= 2 && f.Data[0] == 0 && Status(f.Code) == OK {
-			return 2
+			return 2, true
 		}
-		return 0
+		return 0, true
+	case 0x18, 0x05, 0x29, 0xC7, 0x81:
+		return len(f.Data), true // they say nothing of a card
 	}
-	return len(f.Data)
+	return 0, false
 }
 
 func hide(t tlv.Tag) bool {

@@ -1,0 +1,192 @@
+package neo2_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillbridge/drivers"
+	"tillbridge/drivers/drivertest"
+	"tillbridge/drivers/neo2"
+	virtual "tillbridge/drivers/virtual/neo2"
+	"tillbridge/emv"
+	"tillbridge/emv/virtualcard"
+)
+
+// aReader plays a reader by hand: answer gets every command and may write what
+// it likes. Commands of opening are answered beforehand.
+func aReader(t *testing.T, answer func(ctx context.Context, f neo2.Frame, write func(command, status byte, data []byte)), play func(t *testing.T, d drivers.Device)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		host, device := drivertest.Pipe(drivertest.PipeOptions{})
+		ctx, cancel := context.WithCancel(context.Background())
+		var served sync.WaitGroup
+		served.Go(func() {
+			line := device.Stream()
+			d := neo2.Decoder{Dir: neo2.ToReader}
+			write := func(command, status byte, data []byte) {
+				b, _ := neo2.Append(nil, neo2.FromReader, neo2.Frame{Command: command, Code: status, Data: data})
+				line.Write(b)
+			}
+			b := make([]byte, 4096)
+			for {
+				n, err := line.Read(b)
+				d.Feed(b[:n])
+				for {
+					f, ok, _ := d.Next()
+					if !ok {
+						break
+					}
+					switch f.Command {
+					case 0x18, 0x05:
+						write(f.Command, 0, nil)
+					case 0x29:
+						write(f.Command, 0, []byte{'V', 'P', '3', f.Code + 0x20})
+					case 0x81, 0xC7:
+						write(f.Command, 2, nil)
+					default:
+						f.Data = append([]byte(nil), f.Data...)
+						served.Go(func() { answer(ctx, f, write) })
+					}
+				}
+				if err != nil {
+					return
+				}
+			}
+		})
+		defer served.Wait()
+		defer cancel()
+		defer host.Close()
+		dev, err := neo2.New().Open(t.Context(), host, drivers.Config{Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dev.Close()
+		play(t, dev)
+	})
+}
+
+// A reader that says "more follows", or asks for its display, without end does
+// not hold a step for ever, also where the caller sets no time.
+func TestPromisesWithoutEndAreGivenUp(t *testing.T) {
+	for name, again := range map[string]func(write func(command, status byte, data []byte)){
+		"63":    func(write func(byte, byte, []byte)) { write(0x60, 0x63, nil) },
+		"61-01": func(write func(byte, byte, []byte)) { write(0x61, 0x01, []byte("WAIT")) },
+		"pings": func(write func(byte, byte, []byte)) { write(0x18, 0x00, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			aReader(t, func(ctx context.Context, f neo2.Frame, write func(byte, byte, []byte)) {
+				if f.Command != 0x60 {
+					return
+				}
+				for n := 0; ctx.Err() == nil && n < 20000; n++ { // five and a half hours
+					again(write)
+					select {
+					case <-time.After(time.Second):
+					case <-ctx.Done():
+					}
+				}
+			}, func(t *testing.T, d drivers.Device) {
+				s, err := d.(drivers.CardSession).Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				if _, err := s.Read(t.Context(), terms(1000, emv.EntryContact)); err == nil {
+					t.Error("a card was read")
+				}
+				if took := time.Since(began); took > 15*time.Minute {
+					t.Errorf("it waited for %s", took)
+				}
+			})
+		})
+	}
+}
+
+// A step out of order changes nothing of the payment under way.
+func TestASecondReadDoesNotChangeTheAmount(t *testing.T) {
+	counterOf(t, virtual.Options{}, func(t *testing.T, r *virtual.Reader, d drivers.Device) {
+		s, err := d.(drivers.CardSession).Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps(t, r, insert)
+		if _, err := s.Read(t.Context(), terms(1000, emv.EntryContact)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Read(t.Context(), terms(9000, emv.EntryContact)); !errors.Is(err, neo2.ErrOrder) {
+			t.Errorf("a second read: %v", err)
+		}
+		if o, err := s.Authorize(t.Context(), amounts(1000)); err != nil || o.Decision != emv.OnlineRequest {
+			t.Errorf("the first amount: %s %v", o.Decision, err)
+		}
+	})
+}
+
+// exchangeable is a line whose far end can be put on another reader.
+type exchangeable struct {
+	drivers.Transport
+	mu  sync.Mutex
+	now drivers.Transport
+}
+
+func (e *exchangeable) line() drivers.Transport {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.now
+}
+
+func (e *exchangeable) Read(ctx context.Context, p []byte) (int, error) { return e.line().Read(ctx, p) }
+func (e *exchangeable) Write(ctx context.Context, p []byte) (int, error) {
+	return e.line().Write(ctx, p)
+}
+
+// A reader that was put on the same serial cable in place of another gets no
+// payment: its ciphertext would be booked under the other one's number.
+func TestAnotherReaderOnTheSameCable(t *testing.T) {
+	for name, first := range map[string]func(ctx context.Context, d drivers.Device) error{
+		"health": func(ctx context.Context, d drivers.Device) error { _, err := d.Health(ctx); return err },
+		"payment": func(ctx context.Context, d drivers.Device) error {
+			_, _, err := pay(ctx, d, terms(1000, emv.EntryContact), approval)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ends []drivers.Transport
+				var readers []*virtual.Reader
+				var done sync.WaitGroup
+				for _, serial := range []string{"0123456789ABCDEF", "FEDCBA9876543210"} {
+					host, device := drivertest.Pipe(drivertest.PipeOptions{})
+					r, err := virtual.New(virtual.Options{Serial: serial, Key: newKey(), Cards: map[string]*virtualcard.Card{"visa": theCard()}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					done.Go(func() { r.Run(context.Background(), device.Stream()) })
+					ends, readers = append(ends, host), append(readers, r)
+				}
+				defer func() { ends[0].Close(); ends[1].Close(); done.Wait() }()
+				line := &exchangeable{Transport: ends[0], now: ends[0]}
+				dev, err := neo2.New().Open(t.Context(), line, drivers.Config{Log: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dev.Close()
+				line.mu.Lock()
+				line.now = ends[1]
+				line.mu.Unlock()
+				steps(t, readers[1], insert)
+				if err := first(t.Context(), dev); !errors.Is(err, neo2.ErrOther) {
+					t.Errorf("err %v; want ErrOther", err)
+				}
+				if b := readers[1].Books(); len(b) != 0 {
+					t.Errorf("the other reader took a payment: %+v", b)
+				}
+			})
+		})
+	}
+}
