@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"tillbridge/drivers"
 	"tillbridge/emv"
 	"tillbridge/emv/apdu"
 )
@@ -31,7 +33,7 @@ func (r *Reader) Power(ctx context.Context) ([]byte, error) {
 }
 
 func (r *Reader) power(ctx context.Context) (*card, error) {
-	r.card = nil
+	r.card, r.gone = nil, false
 	atr, err := r.reset(ctx)
 	if err != nil {
 		return nil, err
@@ -91,13 +93,18 @@ func (r *Reader) reset(ctx context.Context) (apdu.ATR, error) {
 }
 
 // negotiate settles the protocol. EMV stays with what the card offers first
-// and with its default speed (Book 1 section 8.3.3); another protocol is asked
+// and with its default speed, or with the one that the card is at already
+// (Book 1 section 8.3.3); another protocol is asked
 // for only when the reader does not have the first.
 func (r *Reader) negotiate(ctx context.Context, c *card) error {
 	c.protocol = -1
 	first := c.atr.Protocol()
+	only, _, specific := c.atr.Specific()
+	if specific {
+		first = only
+	}
 	for _, t := range []int{first, 0, 1} {
-		if (t == 0 || t == 1) && c.atr.Offers(t) && r.descriptor.Protocols&(1<<t) != 0 {
+		if (!specific || t == only) && (t == 0 || t == 1) && c.atr.Offers(t) && r.descriptor.Protocols&(1<<t) != 0 {
 			c.protocol = t
 			break
 		}
@@ -136,10 +143,13 @@ func (r *Reader) pps(ctx context.Context, protocol int) error {
 	return nil
 }
 
-// cardParameters is the structure of SetParameters for a card at its default
-// speed (section 6.1.7).
+// cardParameters is the structure of SetParameters (section 6.1.7) for a card
+// at its default speed, or at that of its specific mode.
 func cardParameters(a apdu.ATR, protocol int) []byte {
-	const speed = 0x11 // Fi 372, Di 1
+	_, speed, specific := a.Specific()
+	if !specific {
+		speed = 0x11 // Fi 372, Di 1
+	}
 	guard, inverse := byte(0), byte(0)
 	if len(a.TC) > 0 && a.TC[0] != nil {
 		guard = *a.TC[0]
@@ -192,13 +202,16 @@ func (r *Reader) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	}
 	defer release()
 	c := r.card
+	if c == nil && r.gone {
+		return nil, r.fault("transmit", fmt.Errorf("%w: %w", drivers.ErrCardGone, ErrPower))
+	}
 	if c == nil {
 		return nil, r.fault("transmit", ErrPower)
 	}
 	var response []byte
 	switch {
 	case c.t1 != nil:
-		response, err = apdu.Follow{Card: exchanger(func(ctx context.Context, b []byte) ([]byte, error) { return r.blocks(ctx, c.t1, b) })}.Transmit(ctx, command)
+		response, err = apdu.Follow{Card: exchanger(func(ctx context.Context, b []byte) ([]byte, error) { return r.blocks(ctx, c, b) })}.Transmit(ctx, command)
 	case r.level == LevelTPDU:
 		response, err = apdu.T0{Card: exchanger(r.single)}.Transmit(ctx, command)
 	case r.level == LevelShort:
@@ -243,10 +256,19 @@ func (r *Reader) single(ctx context.Context, b []byte) ([]byte, error) {
 	return append([]byte(nil), m.Data...), nil
 }
 
-// blocks exchanges one APDU over T=1.
-func (r *Reader) blocks(ctx context.Context, t1 *apdu.T1, command []byte) ([]byte, error) {
+// blockUnit is the block waiting time of BWI 0 at the slowest clock of a card,
+// 1 MHz (ISO/IEC 7816-3 section 11.4.3): 960 times 372 cycles.
+const blockUnit = 357 * time.Millisecond
+
+// blocks exchanges one APDU over T=1. A card that asks for time is waited for
+// as long as it asks, and for maxWait in all.
+func (r *Reader) blocks(ctx context.Context, c *card, command []byte) ([]byte, error) {
+	t1, end := c.t1, time.Now().Add(maxWait)
 	step, err := t1.Begin(command)
 	for {
+		if err == nil && time.Now().After(end) {
+			return nil, ErrNoAnswer
+		}
 		if err != nil && !errors.Is(err, apdu.ErrAborted) || step.Send == nil {
 			if err == nil && step.Done {
 				return step.Response, nil
@@ -255,7 +277,8 @@ func (r *Reader) blocks(ctx context.Context, t1 *apdu.T1, command []byte) ([]byt
 		}
 		aborted := err
 		wtx := max(step.WTX, 1)
-		m, xerr := r.link.exchange(ctx, Message{Type: XfrBlock, P1: byte(wtx), Data: step.Send}, DataBlock, waitAnswer)
+		wait := max(waitAnswer, time.Duration(wtx)*blockUnit<<c.atr.BWI()+time.Second)
+		m, xerr := r.link.exchange(ctx, Message{Type: XfrBlock, P1: byte(wtx), Data: step.Send}, DataBlock, wait)
 		f, failed := errors.AsType[*failure](xerr)
 		switch {
 		case aborted != nil: // the polite answer is out; the exchange is over

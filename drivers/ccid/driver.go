@@ -58,6 +58,7 @@ type Reader struct {
 	use     sync.Mutex // held by the running method
 	card    *card      // powered, or nil
 	changed bool       // a notification came since the last look
+	gone    bool       // the card that had power was taken out
 
 	closing sync.Once
 	closed  chan struct{}
@@ -72,12 +73,21 @@ func (Driver) Open(ctx context.Context, t drivers.Transport, c drivers.Config) (
 		log = slog.New(slog.DiscardHandler)
 	}
 	r := &Reader{port: t.Info(), log: log, closed: make(chan struct{})}
-	r.link = &link{t: t, change: func(bool) { r.changed = true }}
+	r.link = &link{t: t, change: r.notified}
 	if err := r.start(ctx, c.Params); err != nil {
 		t.Close()
 		return nil, r.fault("open", err)
 	}
 	return r, nil
+}
+
+// notified takes a notification of the slot. A card that was taken out is not
+// the one that is there now, also where the reader gave that one power.
+func (r *Reader) notified(present bool) {
+	r.changed = true
+	if !present && r.card != nil {
+		r.card, r.gone = nil, true
+	}
 }
 
 // ErrCharacterLevel says why a reader is refused.
@@ -228,7 +238,7 @@ func (r *Reader) status(ctx context.Context) (ICC, error) {
 	if err != nil {
 		return 0, err
 	}
-	if m.ICC() == Absent {
+	if m.ICC() != Active {
 		r.card = nil
 	}
 	return m.ICC(), nil

@@ -69,8 +69,10 @@ func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 		if wire[0] != XfrBlock && wire[0] != Secure && wire[0] != Escape {
 			return nil
 		}
-		start += 4
-	} else if wire[0] == SlotStatus || wire[0] == Parameters || wire[0] == DataRate || wire[0] == NotifySlotChange {
+		if !continues(wire[8]) {
+			start += 4
+		}
+	} else if wire[0] == Parameters && len(wire) <= headerLen+7 || wire[0] == DataRate && len(wire) <= headerLen+8 {
 		return nil
 	} else if data := wire[headerLen:]; wire[0] == DataBlock {
 		if _, err := apdu.ParseATR(data); err == nil || len(data) <= 2 {
@@ -82,6 +84,9 @@ func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 	}
 	return []drivers.Span{{Start: start, End: len(wire)}}
 }
+
+// continues reports whether a piece of a chained command begins with its data.
+func continues(level byte) bool { return level == ChainEnd || level == ChainMiddle }
 
 // Describe says what a recorded message means, without its data.
 func (Driver) Describe(fromDevice bool, wire []byte) []string {
@@ -99,7 +104,7 @@ func (Driver) Describe(fromDevice bool, wire []byte) []string {
 		return []string{err.Error()}
 	}
 	text := m.String()
-	if !fromDevice && m.Type == XfrBlock && len(m.Data) >= 4 {
+	if !fromDevice && m.Type == XfrBlock && len(m.Data) >= 4 && !continues(m.P2) {
 		text += ", begins " + strings.ToUpper(hex.EncodeToString(m.Data[:4]))
 	}
 	if fromDevice && m.Type == DataBlock && len(m.Data) == 2 {

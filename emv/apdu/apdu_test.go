@@ -118,6 +118,7 @@ func TestT0AndFollow(t *testing.T) {
 		{"T=0 warning without data", "00A4040002A00000", "6283", true, []string{"00A4040002A000>6283", "00C0000000>6985"}},
 		{"APDU reader, warning with data", "00A4040002A00000", "6F006283", false, []string{"00A4040002A00000>6283", "00C0000000>6C02", "00C0000002>6F009000"}},
 		{"T=0 error", "00A4040002A00000", "6A82", true, []string{"00A4040002A000>6A82"}},
+		{"T=0 case 4, wrong Le of none", "80AE800002A00000", "6C02", true, []string{"80AE800002A000>6C02"}},
 		{"T=0 done without data", "00A4040002A00000", "9000", true, []string{"00A4040002A000>9000"}},
 		{"6C to 6C is the answer", "00B2010C00", "6C03", true, []string{"00B2010C00>6C02", "00B2010C02>6C03"}},
 		{"APDU reader", "00A4040002A00000", "6F009000", false, []string{"00A4040002A00000>6F009000"}},

@@ -94,6 +94,21 @@ func (a ATR) Protocol() int {
 	return 0
 }
 
+// Specific reports whether the card is in specific mode (TA2): it speaks one
+// protocol, and from its first block on at the speed of TA1 (Fi and Di), which
+// is the default 11 where TA1 is absent or TA2 says that the speed is known by
+// other means.
+func (a ATR) Specific() (protocol int, speed byte, ok bool) {
+	if len(a.TA) < 2 || a.TA[1] == nil {
+		return 0, 0, false
+	}
+	speed = 0x11
+	if *a.TA[1]&0x10 == 0 && a.TA[0] != nil {
+		speed = *a.TA[0]
+	}
+	return int(*a.TA[1] & 15), speed, true
+}
+
 // Offers reports whether a protocol is named, or is T=0 by default.
 func (a ATR) Offers(t int) bool {
 	named := false

@@ -36,7 +36,7 @@ func (f Follow) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return finish(ctx, f.Card, c, command)
+	return finish(ctx, f.Card, c, command, true)
 }
 
 // T0 is an APDU exchange over T=0 TPDUs (ISO/IEC 7816-3 section 12.2, EMV Book
@@ -61,11 +61,13 @@ func (t T0) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	} else if c.Le > 0 && c.Le <= 256 {
 		tpdu[4] = byte(c.Le)
 	}
-	return finish(ctx, t.Card, c, tpdu)
+	return finish(ctx, t.Card, c, tpdu, false)
 }
 
-// finish sends first and follows 61xx and 6Cxx to the end.
-func finish(ctx context.Context, card Exchanger, c Command, first []byte) ([]byte, error) {
+// finish sends first and follows 61xx and 6Cxx to the end. whole says that the
+// card's side takes data and Le in one command: a TPDU with data has no Le that
+// could be wrong.
+func finish(ctx context.Context, card Exchanger, c Command, first []byte, whole bool) ([]byte, error) {
 	var out []byte
 	next := first
 	fetching, corrected := false, false
@@ -84,7 +86,7 @@ func finish(ctx context.Context, card Exchanger, c Command, first []byte) ([]byt
 		}
 		sw1, sw2 := r.Status.SW1(), r.Status.SW2()
 		switch {
-		case sw1 == 0x6C && !corrected && (fetching || c.Le > 0):
+		case sw1 == 0x6C && !corrected && (fetching || c.Le > 0 && (whole || len(c.Data) == 0)):
 			// Wrong Le: the same command again, once, with the right one.
 			corrected = true
 			if fetching || len(c.Data) == 0 {

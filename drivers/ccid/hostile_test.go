@@ -1,0 +1,305 @@
+package ccid_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tillbridge/drivers"
+	"tillbridge/drivers/ccid"
+	"tillbridge/drivers/drivertest"
+)
+
+// hand is a reader played by hand: xfr answers every XfrBlock and may write
+// more than one message, or none.
+type hand struct {
+	descriptor ccid.Descriptor
+	atr        []byte
+	icc        ccid.ICC // what GetSlotStatus says
+	xfr        func(m ccid.Message, write func(b []byte))
+
+	mu   sync.Mutex
+	sets [][]byte // data of SetParameters
+	sent int      // XfrBlocks
+}
+
+// tpdu is a reader of the TPDU level that does everything by itself.
+func tpdu() ccid.Descriptor {
+	return ccid.Descriptor{BCD: 0x110, Voltages: 7, Protocols: 3, MaxIFSD: 254, MaxMessage: 271, MaxBusySlots: 1,
+		Features: 0x10000 | ccid.AutoParameters | ccid.AutoActivate | ccid.AutoVoltage | ccid.AutoClock | ccid.AutoBaud | ccid.AutoPPS}
+}
+
+// Control answers the configuration descriptor.
+func (h *hand) Control(_ context.Context, requestType, request byte, _, _ uint16, data []byte) (int, error) {
+	if requestType != 0x80 || request != 6 {
+		return 0, nil
+	}
+	body := append([]byte{9, 4, 0, 0, 3, 0x0B, 0, 0, 0}, h.descriptor.Append(nil)...)
+	body = append(body, 7, 5, 0x81, 3, 0x40, 0, 0xFF, 7, 5, 0x82, 2, 0x40, 0, 0, 7, 5, 0x03, 2, 0x40, 0, 0)
+	head := []byte{9, 2, 0, 0, 1, 1, 0, 0xE0, 50}
+	binary.LittleEndian.PutUint16(head[2:], uint16(len(head)+len(body)))
+	return copy(data, append(head, body...)), nil
+}
+
+type handLine struct {
+	*drivertest.End
+	*hand
+}
+
+// open serves the reader in a synctest bubble and opens it.
+func (h *hand) open(t *testing.T, play func(t *testing.T, r *ccid.Reader)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		host, device := drivertest.Pipe(drivertest.PipeOptions{Port: port, Room: 1 << 20})
+		var all sync.WaitGroup
+		all.Go(func() {
+			line := device.Stream()
+			defer line.Close()
+			write := func(b []byte) { _, _ = line.Write(b) }
+			buf := make([]byte, 1<<17)
+			for {
+				n, err := line.Read(buf)
+				if err != nil {
+					return
+				}
+				m, err := ccid.ParseMessage(bytes.Clone(buf[:n]))
+				if err != nil {
+					return
+				}
+				reply := ccid.Message{Type: ccid.SlotStatus, Seq: m.Seq, P1: byte(h.icc)}
+				switch m.Type {
+				case ccid.IccPowerOn:
+					reply.Type, reply.Data = ccid.DataBlock, h.atr
+				case ccid.SetParameters:
+					h.mu.Lock()
+					h.sets = append(h.sets, m.Data)
+					h.mu.Unlock()
+					reply.Type, reply.Data, reply.P3 = ccid.Parameters, m.Data, m.P1
+				case ccid.XfrBlock:
+					h.mu.Lock()
+					h.sent++
+					h.mu.Unlock()
+					all.Go(func() { h.xfr(m, write) })
+					continue
+				}
+				write(reply.Append(nil))
+			}
+		})
+		d, err := ccid.Driver{}.Open(t.Context(), handLine{host, h}, drivers.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		play(t, d.(*ccid.Reader))
+		d.Close()
+		all.Wait()
+	})
+}
+
+// block is a T=1 block with LRC as an answer to m.
+func block(m ccid.Message, pcb byte, inf ...byte) []byte {
+	b := append([]byte{0, pcb, byte(len(inf))}, inf...)
+	var sum byte
+	for _, c := range b {
+		sum ^= c
+	}
+	return ccid.Message{Type: ccid.DataBlock, Seq: m.Seq, Data: append(b, sum)}.Append(nil)
+}
+
+// A card that asks for time is given it: twenty times its waiting time of 1.6 s
+// is more than the reader's own time.
+func TestACardGetsTheTimeThatItAsksFor(t *testing.T) {
+	h := &hand{descriptor: tpdu(), atr: echo{}.ATR(), xfr: func(m ccid.Message, write func([]byte)) {
+		switch pcb := m.Data[1]; {
+		case pcb == 0xC1:
+			write(block(m, 0xE1, m.Data[3]))
+		case pcb&0x80 == 0:
+			write(block(m, 0xC3, 20))
+		case pcb == 0xE3:
+			if m.P1 != 20 {
+				write(block(m, 0x82)) // the reader would not wait
+				return
+			}
+			time.Sleep(25 * time.Second)
+			write(block(m, 0x00, 0x90, 0x00))
+		}
+	}}
+	h.open(t, func(t *testing.T, r *ccid.Reader) {
+		if _, err := r.Power(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Transmit(within(t), []byte{0x80, 0xAE, 0x80, 0, 0}); err != nil || !bytes.Equal(got, []byte{0x90, 0}) {
+			t.Errorf("%X, %v", got, err)
+		}
+	})
+}
+
+// One that asks for time for ever is given up, also where the caller sets none.
+func TestACardThatAsksForTimeForEver(t *testing.T) {
+	h := &hand{descriptor: tpdu(), atr: echo{}.ATR(), xfr: func(m ccid.Message, write func([]byte)) {
+		if m.Data[1] == 0xC1 {
+			write(block(m, 0xE1, m.Data[3]))
+			return
+		}
+		time.Sleep(5 * time.Second)
+		write(block(m, 0xC3, 4))
+	}}
+	h.open(t, func(t *testing.T, r *ccid.Reader) {
+		if _, err := r.Power(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err := r.Transmit(t.Context(), []byte{0x80, 0xAE, 0x80, 0, 0})
+		if took := time.Since(began); err == nil || took > 15*time.Minute {
+			t.Errorf("%v after %v", err, took)
+		}
+		if _, err := r.Transmit(t.Context(), []byte{0x80, 0xAE, 0x80, 0, 0}); !errors.Is(err, ccid.ErrPower) {
+			t.Errorf("the card was used on: %v", err)
+		}
+	})
+}
+
+// A card in specific mode (TA2 with bit 5 clear) speaks at the speed of TA1
+// from the start: a reader that is told its parameters is told that one (EMV
+// Book 1 section 8.3.3.5). In negotiable mode the card stays at the default.
+func TestParametersFollowTheAnswerToReset(t *testing.T) {
+	lrc := func(b ...byte) []byte {
+		var sum byte
+		for _, c := range b[1:] {
+			sum ^= c
+		}
+		return append(b, sum)
+	}
+	for name, c := range map[string]struct {
+		atr  []byte
+		want []byte
+	}{
+		"T=0, nothing said":        {[]byte{0x3B, 0x60, 0, 0}, []byte{0x11, 0, 0, 10, 0}},
+		"T=0, negotiable, TA1 13":  {[]byte{0x3B, 0x70, 0x13, 0, 0}, []byte{0x11, 0, 0, 10, 0}},
+		"T=0, specific, TA1 13":    {[]byte{0x3B, 0xF0, 0x13, 0, 0x05, 0x10, 0x00}, []byte{0x13, 0, 5, 10, 0}},
+		"T=0, specific, no TA1":    {[]byte{0x3B, 0xE0, 0, 0, 0x10, 0x00}, []byte{0x11, 0, 0, 10, 0}},
+		"T=0, specific, implicit":  {[]byte{0x3B, 0xF0, 0x13, 0, 0, 0x10, 0x10}, []byte{0x11, 0, 0, 10, 0}},
+		"T=0, waiting time of TC2": {[]byte{0x3B, 0xE0, 0, 0, 0x40, 0x0A + 7}, []byte{0x11, 0, 0, 17, 0}},
+		"T=0, inverse":             {[]byte{0x3F, 0x60, 0, 0}, []byte{0x11, 2, 0, 10, 0}},
+		"T=1, specific, TA1 12":    {lrc(0x3B, 0xF0, 0x12, 0, 0, 0x91, 0x01, 0x71, 0xFE, 0x45, 0x00), []byte{0x12, 0x10, 0, 0x45, 0, 0xFE, 0}},
+		"T=1, CRC":                 {lrc(0x3B, 0xE0, 0, 0, 0x81, 0x71, 0x20, 0x45, 0x01), []byte{0x11, 0x11, 0, 0x45, 0, 0x20, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := tpdu()
+			d.Features = 0x10000 | ccid.AutoVoltage
+			h := &hand{descriptor: d, atr: c.atr}
+			h.open(t, func(t *testing.T, r *ccid.Reader) {
+				if _, err := r.Power(within(t)); err != nil {
+					t.Fatal(err)
+				}
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if len(h.sets) != 1 || !bytes.Equal(h.sets[0], c.want) {
+					t.Errorf("the reader was told %X, want %X", h.sets, c.want)
+				}
+			})
+		})
+	}
+}
+
+// Commands meant for a card that was taken out do not go to the one that came
+// in its place, also in a reader that powers it by itself.
+func TestAnotherCardDoesNotGetTheCommands(t *testing.T) {
+	ok := func(m ccid.Message) []byte {
+		return ccid.Message{Type: ccid.DataBlock, Seq: m.Seq, Data: []byte{0x90, 0}}.Append(nil)
+	}
+	swap := func(write func([]byte)) {
+		write([]byte{ccid.NotifySlotChange, 2})
+		write([]byte{ccid.NotifySlotChange, 3})
+	}
+	d := tpdu()
+	d.Features = d.Features&^0x70000 | 0x20000
+	for name, c := range map[string]struct {
+		after func(t *testing.T, h *hand, r *ccid.Reader)
+		xfr   func(m ccid.Message, write func([]byte))
+	}{
+		"told between answer and command": {nil, func(m ccid.Message, write func([]byte)) { write(ok(m)); swap(write) }},
+		"told before the answer":          {nil, func(m ccid.Message, write func([]byte)) { swap(write); write(ok(m)) }},
+		"seen by the state of the slot": {func(t *testing.T, h *hand, r *ccid.Reader) {
+			h.icc = ccid.Inactive
+			if _, err := r.Health(within(t)); err != nil {
+				t.Error(err)
+			}
+		}, func(m ccid.Message, write func([]byte)) { write(ok(m)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &hand{descriptor: d, atr: echo{t0: true}.ATR(), xfr: c.xfr}
+			h.open(t, func(t *testing.T, r *ccid.Reader) {
+				if _, err := r.Power(within(t)); err != nil {
+					t.Fatal(err)
+				}
+				_, first := r.Transmit(within(t), []byte{0x80, 0x10, 1, 1, 0})
+				if first != nil && !errors.Is(first, drivers.ErrCardGone) {
+					t.Errorf("the command before: %v", first)
+				}
+				if c.after != nil {
+					c.after(t, h, r)
+				}
+				synctest.Wait()
+				for range 2 {
+					_, err := r.Transmit(within(t), []byte{0x80, 0x10, 2, 2, 0})
+					if err == nil {
+						continue // it was under way when the notice came
+					}
+					if !errors.Is(err, ccid.ErrPower) && !errors.Is(err, drivers.ErrCardGone) {
+						t.Errorf("the next command: %v", err)
+					}
+				}
+				h.mu.Lock()
+				sent := h.sent
+				h.mu.Unlock()
+				if want := map[string]int{"told between answer and command": 2}[name]; sent > max(1, want) {
+					t.Errorf("%d commands went out", sent)
+				}
+				if name == "seen by the state of the slot" {
+					h.icc = ccid.Active
+				}
+				if _, err := r.Power(within(t)); err != nil {
+					t.Errorf("power anew: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The pieces of a chained command hold data from their first byte on.
+func TestTraceOfAPiece(t *testing.T) {
+	data := []byte{0x41, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11}
+	for _, level := range []byte{ccid.ChainEnd, ccid.ChainMiddle} {
+		m := ccid.Message{Type: ccid.XfrBlock, P2: level, Data: data}
+		wire := m.Append(nil)
+		left := bytes.Clone(wire)
+		for _, s := range (ccid.Driver{}).CardData(false, wire) {
+			clear(left[s.Start:s.End])
+		}
+		if bytes.Contains(left, data[:3]) {
+			t.Errorf("level %02X: data stay", level)
+		}
+		for _, line := range (ccid.Driver{}).Describe(false, wire) {
+			if strings.Contains(line, "4111") {
+				t.Errorf("level %02X: %s", level, line)
+			}
+		}
+	}
+	// What only calls itself something else is hidden as well.
+	for _, kind := range []byte{ccid.SlotStatus, ccid.Parameters, ccid.DataRate, ccid.NotifySlotChange} {
+		wire := append([]byte{kind, 40, 0, 0, 0, 0, 1, 0, 0, 0}, bytes.Repeat(data, 5)...)
+		left := bytes.Clone(wire)
+		for _, s := range (ccid.Driver{}).CardData(true, wire) {
+			clear(left[s.Start:s.End])
+		}
+		if bytes.Contains(left, data[:4]) {
+			t.Errorf("type %02X: data stay", kind)
+		}
+	}
+}
