@@ -130,8 +130,13 @@ func (r *Reassembler) Feed(p []byte) {
 	r.buf = append(r.buf, p...)
 }
 
-// Next returns the next whole APDU, valid until the next call.
+// Next returns the next whole APDU, valid until the next call. Zeros before it
+// are what some terminals leave behind the APDU before: no class is 00.
 func (r *Reassembler) Next() (APDU, bool) {
+	r.drop()
+	for r.used < len(r.buf) && r.buf[r.used] == 0 {
+		r.used++
+	}
 	r.drop()
 	a, n, err := Scan(r.buf)
 	if err != nil {

@@ -84,6 +84,9 @@ func (d *device) run(ctx context.Context, x exchange) (e ended) {
 			d.giveUp(fmt.Errorf("%w: the line was closed after a lost answer", drivers.ErrUnplugged))
 		case e.err != nil: // the end is known, the line is not fit for a next command
 			d.giveUp(fmt.Errorf("%w: the line was closed after an error", drivers.ErrUnplugged))
+		case e.code == codeNotRegistered && (e.how == refused || e.how == aborted):
+			// It was switched off while the line stayed up. Opening registers.
+			d.giveUp(fmt.Errorf("%w: the terminal has forgotten its registration", drivers.ErrUnplugged))
 		}
 	}()
 	if err := d.link.drain(ctx); err != nil {
@@ -144,16 +147,19 @@ func (d *device) reply(ctx context.Context) (APDU, error) {
 	}
 }
 
+// codeNotRegistered is the error id of a terminal that wants a registration.
+const codeNotRegistered = 0x6B
+
 // afterRefusal is how long a terminal has to be silent after it refused a
 // command that moves money.
 const afterRefusal = 150 * time.Millisecond
 
-// silent reports whether nothing follows.
+// silent reports whether nothing follows, on a line that is still there.
 func (d *device) silent(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, afterRefusal)
+	short, cancel := context.WithTimeout(ctx, afterRefusal)
 	defer cancel()
-	_, err := d.link.receive(ctx)
-	return err != nil
+	_, err := d.link.receive(short)
+	return errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && !d.link.partial()
 }
 
 // errorID is the error id of a negative reply. 84 1E carries it in its data.
@@ -167,8 +173,7 @@ func (a APDU) errorID() byte {
 // follow answers the terminal while it is master.
 func (d *device) follow(ctx context.Context, x exchange) ended {
 	var e ended
-	limit := timerT4
-	deadline := time.Now().Add(limit)
+	deadline := time.Now().Add(timerT4)
 	for {
 		a, err := d.next(ctx, deadline)
 		if err != nil {
@@ -179,6 +184,7 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 		switch a.Command {
 		case CmdIntermediateStatus:
 			i, err := ParseIntermediate(a.Data, d.info.charset())
+			limit := timerT4
 			if err == nil && i.TimeoutMinutes > 0 {
 				limit = time.Duration(i.TimeoutMinutes) * time.Minute
 			}
@@ -187,7 +193,12 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 				x.progress(safe(i.Words()))
 			}
 		case CmdStatusInformation:
-			deadline = time.Now().Add(limit)
+			deadline = time.Now().Add(timerT4)
+			if x.status == nil && approves(a.Data) {
+				// Nobody stores it, and with an answer it would be final.
+				e.how, e.err = lost, errOutOfTurn
+				return e
+			}
 			if x.status != nil {
 				refuse, err := x.status(a.Data)
 				if err != nil {
@@ -200,11 +211,11 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 			}
 		case CmdPrintLine:
 			if p, err := ParsePrintLine(a.Data, d.info.charset()); err == nil {
-				e.prints = append(e.prints, p.Lines...)
+				e.print(p)
 			}
 		case CmdPrintBlock:
 			if p, err := ParsePrintBlock(a.Data, d.info.charset()); err == nil {
-				e.prints = append(e.prints, p.Lines...)
+				e.print(p)
 			}
 		case CmdCompletion:
 			e.how, e.completion = completed, bytes.Clone(a.Data)
@@ -229,6 +240,19 @@ func (d *device) follow(ctx context.Context, x exchange) ended {
 			return e
 		}
 	}
+}
+
+// maxPrints bounds the lines that are kept of what one exchange prints.
+const maxPrints = 1000
+
+func (e *ended) print(p Print) {
+	e.prints = append(e.prints, p.Lines[:min(len(p.Lines), maxPrints-len(e.prints))]...)
+}
+
+// approves reports whether a status information is the approval of a payment.
+func approves(data []byte) bool {
+	s, _ := ParseStatus(data, CP437)
+	return s.HasResult && s.Result == 0 && s.HasAmount
 }
 
 func (d *device) answer(ctx context.Context, c Command) error {

@@ -170,6 +170,14 @@ func (l *link) drain(ctx context.Context) error {
 	return errOutOfTurn // it never falls silent
 }
 
+// partial reports whether the beginning of an APDU has come and its end not.
+func (l *link) partial() bool {
+	if l.serial {
+		return l.dec.Partial() || len(l.rest) > 0
+	}
+	return l.asm.Partial()
+}
+
 // receive returns the next APDU. Its data are valid until the next call.
 func (l *link) receive(ctx context.Context) (APDU, error) {
 	if !l.serial {

@@ -94,7 +94,8 @@ func (d *device) conclude(e ended, said *drivers.TerminalAnswer, r drivers.Termi
 }
 
 // Last asks the terminal for its last operation (06 20 with service byte 03:
-// send the status information again, print nothing).
+// send the status information again, print nothing). Unknown without an error
+// is a terminal that answers and does not say: Raw and Text have its reason.
 func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 	data := append(append([]byte{}, d.set.password...), bmpServiceByte, 0x03)
 	var said *drivers.TerminalAnswer
@@ -124,9 +125,16 @@ func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 		return *said, nil
 	case e.how == refused || e.how == aborted:
 		unknown.Raw, unknown.Text = fmt.Sprintf("%02X", e.code), ResultText(e.code)
-		return unknown, &drivers.DeviceError{Op: "06 20", Device: d.port.Path, Raw: unknown.Raw, Err: errors.New(unknown.Text)}
-	case e.how == completed:
-		return unknown, &drivers.DeviceError{Op: "06 20", Device: d.port.Path, Err: errors.New("the terminal repeated a receipt without its result")}
+		switch {
+		case e.err != nil:
+			return unknown, e.err
+		case e.code == 0x9C || e.code == 0xA0 || e.code == codeNotRegistered: // busy, not ready: later it may
+			return unknown, &drivers.DeviceError{Op: "06 20", Device: d.port.Path, Raw: unknown.Raw, Err: errors.New(unknown.Text)}
+		}
+		return unknown, nil // it answers, and does not say
+	case e.how == completed && e.err == nil:
+		unknown.Text = "the terminal repeated a receipt without its result"
+		return unknown, nil
 	}
 	return unknown, e.failed("06 20", d.port.Path)
 }
@@ -224,6 +232,9 @@ func answerOf(s Status, r drivers.TerminalRequest) drivers.TerminalAnswer {
 		}
 		return a // the terminal's own record: the caller compares
 	}
+	if otherOriginal(a.Original, r.Original.Trace) {
+		a.Result = drivers.Unknown
+	}
 	whole := r.Op == drivers.OpReversal || r.Op == drivers.OpRelease
 	switch {
 	case !s.HasAmount && whole:
@@ -237,6 +248,15 @@ func answerOf(s Status, r drivers.TerminalRequest) drivers.TerminalAnswer {
 		a.Result = drivers.Unknown
 	}
 	return a
+}
+
+// otherOriginal reports whether the terminal names another payment than the
+// one that was to be taken back or booked: receipt numbers begin again. BMP 37
+// holds six digits.
+func otherOriginal(said, named string) bool {
+	x, err1 := strconv.ParseInt(said[max(0, len(said)-6):], 10, 64)
+	y, err2 := strconv.ParseInt(named[max(0, len(named)-6):], 10, 64)
+	return err1 == nil && err2 == nil && x != y
 }
 
 // declinedOr returns Cancelled for the code of an abort, else Declined.
@@ -352,8 +372,10 @@ func (d *device) Settle(ctx context.Context) (drivers.Settlement, error) {
 		return out, e.err
 	case said.HasResult && said.Result != 0 && e.how != lost:
 		return failed(said.Result)
-	case e.how == refused, e.how == aborted:
+	case e.how == refused, e.how == aborted && !said.HasResult && e.code != 0:
 		return failed(e.code)
+	case e.how == aborted && e.err == nil:
+		e.err = errContradiction
 	case e.how == completed && said.HasResult:
 		out.Result = drivers.Approved
 		return out, e.failed("06 50", d.port.Path)

@@ -117,6 +117,13 @@ func (s *Status) settle(all string, p *places) {
 	if long := text(textLongTrace); long != "" && strings.Trim(s.Trace, "0") == "" {
 		s.Trace = long
 	}
+	// Zeros are no number: two payments would have the same.
+	if strings.Trim(s.Trace, "0") == "" {
+		s.Trace = ""
+	}
+	if strings.Trim(s.Receipt, "0") == "" {
+		s.Receipt = ""
+	}
 }
 
 // digitFields are the BMPs whose digits are a text.

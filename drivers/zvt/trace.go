@@ -38,6 +38,10 @@ func apdusOf(wire []byte) (list []wireAPDU, controls []byte) {
 		return framedAPDUs(wire)
 	}
 	for at := 0; at < len(wire); {
+		if wire[at] == 0 {
+			at++ // left behind an APDU: see Reassembler.Next
+			continue
+		}
 		n := len(wire) - at
 		_, used, err := Scan(wire[at:])
 		if err == nil {
@@ -97,6 +101,10 @@ var cardBMPs = map[byte]bool{bmpExpiry: true, bmpPAN: true, bmpTrack1: true, bmp
 // cardTags of a container hold card data: tracks, PAN, holder, expiry.
 var cardTags = map[uint32]bool{0x56: true, 0x57: true, 0x5A: true, 0x5F20: true, 0x5F24: true, 0x9F1F: true, 0x9F20: true, 0x9F6B: true}
 
+// maxReply is the longest data of a reply: an error id and a currency, or an
+// amount.
+const maxReply = 8
+
 // passworded commands begin with the password.
 var passworded = map[Command]bool{CmdRegistration: true, CmdRepeatReceipt: true, CmdReversal: true, CmdRefund: true, CmdEndOfDay: true,
 	CmdInitialisation: true, CmdStatusEnquiry: true}
@@ -121,6 +129,9 @@ func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 		c, data := Command(w.raw[0])<<8|Command(w.raw[1]), w.raw[head:]
 		at := 0
 		switch {
+		case fromDevice && c.IsReply() && len(data) > maxReply:
+			cut(0, len(data)) // no reply is that long: it is something else, damaged
+			continue
 		case fromDevice && (c == CmdPrintLine || c.IsReply()):
 			continue
 		case fromDevice && c == CmdAborted:
