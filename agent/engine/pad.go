@@ -147,11 +147,16 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	// A device that may run a contactless card to its cryptogram inside Read
 	// needs R1's record before Read.
 	early := !l.ContactOnly && mayBeContactless(p.Request.Entry)
+	stage, note := payment.StageWaitingCard, "device ready"
 	if _, plain := dev.(*hostReader); plain {
 		early = false // a slot for chips alone
+		if l.cardLeft {
+			// It shows no text: the cashier has to say it.
+			stage, note = payment.StageWaitingCustomer, "the slot must be empty first: take out the card that is in it"
+		}
 	}
 	if _, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
-		if err := p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCard}, 0, w.at, "device ready"); err != nil {
+		if err := p.Move(payment.State{Status: payment.InProgress, Stage: stage}, 0, w.at, note); err != nil {
 			return err
 		}
 		if early {
@@ -170,7 +175,19 @@ func (e *Engine) payAtPad(ctx context.Context, l *lane, job *run, p payment.Paym
 	cardCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := l.clearSlot(cardCtx, dev); err != nil {
+		if stage == payment.StageWaitingCustomer && errors.Is(cardCtx.Err(), context.DeadlineExceeded) {
+			e.end(l, p.ID, payment.State{Status: payment.Canceled, Stage: payment.StageTimedOut}, 0, because("card.left", "the card that was in the slot stayed there: take it out and start again"))
+			return nil
+		}
 		return e.endOfCard(cardCtx, l, job, p.ID, err)
+	}
+	if stage == payment.StageWaitingCustomer {
+		if _, err := e.change(e.hard, p.ID, func(w *work, h *held, p *payment.Payment) error {
+			return p.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCard}, 0, w.at, "device ready")
+		}); err != nil {
+			e.unstorable(l, p.ID, err)
+			return nil
+		}
 	}
 	session, err := d.Begin(cardCtx)
 	if err != nil {

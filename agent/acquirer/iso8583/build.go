@@ -119,7 +119,10 @@ func (d *Dialect) authorize(r acquirer.Request, name string, attempt int, approv
 	if approval != "" {
 		m.Set(38, fmt.Sprintf("%-6.6s", approval))
 	}
-	tables := envelopeTables(r.Card)
+	tables, err := envelopeTables(r.Card)
+	if err != nil {
+		return m, op, err
+	}
 	if tables, err = d.pin(m, tables, r.PIN); err != nil {
 		return m, op, err
 	}
@@ -217,9 +220,9 @@ func (d *Dialect) tables(m Message, tables []Table) error {
 	return nil
 }
 
-func envelopeTables(e p2pe.Envelope) []Table {
+func envelopeTables(e p2pe.Envelope) ([]Table, error) {
 	if e.Empty() {
-		return nil
+		return nil, nil
 	}
 	tables := []Table{{"KE", []byte(strings.Join([]string{string(e.Scheme), e.DeviceProfile, e.KeyVariant, e.Algorithm, e.Mode, e.Padding, string(e.KSN)}, "|"))}}
 	for _, t := range []Table{{"IV", e.IV}, {"CP", e.PAN}, {"C1", e.Track1}, {"C2", e.Track2}, {"CT", e.TLV57}, {"CJ", []byte(e.JWE)}, {"CM", e.MAC}} {
@@ -227,7 +230,18 @@ func envelopeTables(e p2pe.Envelope) []Table {
 			tables = append(tables, t)
 		}
 	}
-	return tables
+	if len(e.MAC) == 0 {
+		return tables, nil
+	}
+	// The host needs every field that the MAC is over.
+	var parts []byte
+	for _, s := range []string{e.DeviceSerial, e.MaskedPAN, e.BIN, e.Last4, e.ServiceCode, e.PAR, e.EncryptionState} {
+		if len(s) > 255 {
+			return nil, invalid("a part of the card data's envelope has %d characters", len(s))
+		}
+		parts = append(append(parts, byte(len(s))), s...)
+	}
+	return append(tables, Table{"KD", parts}), nil
 }
 
 // reverse builds the reversal of an original.

@@ -9,7 +9,8 @@ import "fmt"
 //	IV  initialisation vector, raw
 //	CP C1 C2 CT  ciphertext of PAN, track 1, track 2, tag 57, raw
 //	CJ  JWE compact form
-//	CM  MAC over the envelope, raw
+//	CM  MAC over the envelope's canonical bytes (p2pe.Envelope), raw
+//	KD  beside CM, the fields under the MAC that no other table holds: serial, masked number, BIN, last four, service code, PAR, encryption state, each behind one byte of length
 //	PK  PIN block: format digit, KSN in hex
 //	PB  PIN block of 16 bytes, raw (one of 8 bytes is in DE52)
 //	PT  "1": a partial approval may be offered

@@ -18,6 +18,7 @@ type Fault struct {
 	//	double      answer twice
 	//	wrong_stan  answer with another STAN
 	//	wrong_terminal  answer for another terminal
+	//	wrong_arpc  answer the card's cryptogram with one of another key
 	//	decline     answer Code, book a decline
 	//	partial     approve Amount, if the request allows it
 	//	drop_before close the connection before booking
@@ -35,7 +36,7 @@ type Fault struct {
 }
 
 var faultNames = map[string]bool{"late": true, "hold": true, "silent": true, "lost": true, "double": true, "wrong_stan": true,
-	"wrong_terminal": true, "decline": true, "partial": true, "drop_before": true, "drop_after": true, "garbage": true, "half": true}
+	"wrong_terminal": true, "wrong_arpc": true, "decline": true, "partial": true, "drop_before": true, "drop_after": true, "garbage": true, "half": true}
 
 // Inject arms a fault. Faults of one class are used in the order given.
 func (h *Host) Inject(f Fault) error {

@@ -183,6 +183,11 @@ func (h *Host) financial(r *request, a *message, f *Fault) {
 		e.Code = "12" // its reversal was here before it
 	}
 	h.book(r, e, a)
+	if f != nil && f.Cmd == "wrong_arpc" {
+		if v, ok := tlv.Find(a.de[55], 0x91); ok && len(v) > 0 { // v lies in the element
+			v[0] ^= 0x80
+		}
+	}
 }
 
 // keyTime is the time under which a reversal of m would be remembered.
@@ -290,7 +295,18 @@ func (h *Host) card(r *request, e *Entry) (cardData, string) {
 		if env.ksn != "" && !h.books.spend("data:", env.ksn) {
 			return c, "63"
 		}
-		if c, err = h.keys.open(env); err != nil {
+		if env.profile == softwareProfile && env.scheme != "jwe" {
+			if err := h.keys.checkMAC(env, r.t); err != nil {
+				h.log.Warn("sandbox: card data are refused", "ksn", env.ksn, "err", err)
+				return c, "63"
+			}
+		}
+		if env.scheme == "jwe" {
+			c, err = h.keys.openJWE(string(r.t["CJ"]))
+		} else {
+			c, err = h.keys.open(env)
+		}
+		if err != nil {
 			h.log.Warn("sandbox: card data cannot be deciphered", "ksn", env.ksn, "err", err)
 			return c, "63"
 		}

@@ -129,10 +129,15 @@ type keys struct {
 	mu     sync.Mutex
 	bases  map[p2pe.Scheme]*bdk.Base
 	issuer cryptogram.Issuer
+	jwe    recipient // made once, never replaced
 }
 
 func newKeys(k Keys) (*keys, error) {
-	ks := &keys{}
+	jwe, err := newRecipient()
+	if err != nil {
+		return nil, err
+	}
+	ks := &keys{jwe: jwe}
 	return ks, ks.set(k)
 }
 

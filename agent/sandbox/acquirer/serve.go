@@ -23,6 +23,14 @@ type ready struct {
 	Ready bool   `json:"ready"`
 	Addr  string `json:"addr"`
 	CA    string `json:"ca,omitempty"` // PEM, to be pinned
+	JWE   jwe    `json:"jwe"`
+}
+
+// jwe is the host's public key for card data, and how it is pinned.
+type jwe struct {
+	PublicKey  string `json:"public_key"` // PEM
+	KeyID      string `json:"key_id"`
+	Thumbprint string `json:"thumbprint"`
 }
 
 // reply answers a command.
@@ -32,17 +40,20 @@ type reply struct {
 	Error string   `json:"error,omitempty"`
 	Books *Summary `json:"books,omitempty"`
 	Key   string   `json:"key,omitempty"` // of initial_key, hex
+
+	KeyBlock *KeyBlock `json:"key_block,omitempty"`
 }
 
 // Serve runs a host behind a command line. It prints one JSON object a line:
-// first {"ready":true,"addr":…,"ca":…}, then a reply to each command and the
+// first {"ready":true,"addr":…,"ca":…,"jwe":…}, then a reply to each command and the
 // events. It returns when stdin ends or ctx does; a reader that blocks for
 // ever keeps it no longer than its last line.
 //
 // Commands are the faults of [Fault] and: release, clear, down, up, books,
-// pin {pan, pin}, keys {keys}, initial_key {ksn}. Keys come by standard input
+// pin {pan, pin}, keys {keys}, initial_key {ksn}, key_block {ksn}. Keys come by standard input
 // so that they stand in no list of processes; the answer to initial_key is to
-// be loaded into a virtual pad and never logged.
+// be loaded into a virtual pad, that to key_block by `tillbridge keys import`,
+// and neither is ever logged.
 func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer, o Options) error {
 	var mu sync.Mutex
 	enc := json.NewEncoder(stdout)
@@ -63,7 +74,7 @@ func Serve(ctx context.Context, stdin io.Reader, stdout io.Writer, o Options) er
 		return err
 	}
 	defer s.Close()
-	print(ready{true, s.Addr, string(s.CAPEM)})
+	print(ready{true, s.Addr, string(s.CAPEM), jwe{s.keys.jwe.public, s.keys.jwe.id, s.keys.jwe.thumbprint}})
 	lines := make(chan []byte)
 	ended := make(chan error, 1)
 	gone := make(chan struct{})
@@ -131,6 +142,12 @@ func (s *Server) command(c command, r *reply) error {
 			return err
 		}
 		r.Key = key
+	case "key_block":
+		b, err := s.InitialKeyBlock(c.KSN)
+		if err != nil {
+			return err
+		}
+		r.KeyBlock = &b
 	default:
 		return s.Inject(c.Fault)
 	}

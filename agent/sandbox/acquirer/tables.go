@@ -3,7 +3,8 @@ package acquirer
 import "fmt"
 
 // Tables of DE63. In a request: KE scheme|profile|variant|algorithm|mode|
-// padding|KSN, IV, CP C1 C2 CT ciphertexts, PK PIN format and KSN, PB a long
+// padding|KSN, IV, CP C1 C2 CT ciphertexts, CJ a JWE, KD CM clear parts and MAC
+// of what software encrypted, PK PIN format and KSN, PB a long
 // PIN block, TK token, PT partial approval allowed, RS reason of a reversal, OS
 // original of an inquiry. In an answer: TK token, PR payment account
 // reference, HR host reference, TX text, ST state of an original.
