@@ -9,7 +9,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export GOFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-gcc deps-usb usb build build-usb demo test vectors planted race fuzz bench lint check crash noise cross release-check
+.PHONY: help deps deps-gcc deps-usb usb lab build build-usb demo test vectors planted race fuzz bench lint check crash noise cross release-check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ build-usb: deps-usb ## bin/tillbridge with USB (bulk and HID) besides serial and
 
 usb: deps-usb ## build and test the USB transport (cgo, libusb)
 	.ci/usb
+
+lab: deps ## the drivers on a real USB stack, in a small guest (QEMU, a Debian kernel)
+	@packaging/lab/run
 
 fuzz: deps ## every fuzz target, FUZZTIME each (3s)
 	.ci/fuzz

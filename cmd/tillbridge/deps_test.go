@@ -95,6 +95,11 @@ var rules = []rule{
 	{from: all, except: []string{"queue/queuetest", "drivers/drivertest"}, ban: []string{"testing", "agent/vectortest", "queue/queuetest", "drivers/drivertest"}, direct: true,
 		reason: "test helpers stay in tests"},
 
+	{from: all, except: []string{"packaging/..."}, ban: []string{"packaging/..."},
+		reason: "how the program is packed and tried out is no part of it"},
+	{from: []string{"packaging/lab/usbdev"}, ban: []string{"drivers/...", "agent/...", "queue/...", "emv/...", "p2pe/...", "cmd/..."},
+		reason: "a USB device is written from the USB specification, not from our transport"},
+
 	{from: pure, ban: []string{"net/...", "os/...", "io/fs", "syscall", "log", "database/...", "embed", "plugin", "runtime/debug"},
 		reason: "pure code has no I/O", direct: true},
 }
@@ -122,7 +127,7 @@ func TestImportRulesCanFail(t *testing.T) {
 		full := func(list []string) []string {
 			var out []string
 			for _, s := range list {
-				if first, _, _ := strings.Cut(s, "/"); first == "emv" || first == "queue" || first == "p2pe" || first == "drivers" || first == "agent" {
+				if first, _, _ := strings.Cut(s, "/"); first == "emv" || first == "queue" || first == "p2pe" || first == "drivers" || first == "agent" || first == "packaging" {
 					s = module + "/" + s
 				}
 				out = append(out, s)
@@ -146,6 +151,8 @@ func TestImportRulesCanFail(t *testing.T) {
 		p("agent", nil, []string{"drivers/virtual/abecs"}),
 		p("agent/keyring", []string{"p2pe/bdk"}, nil),
 		p("agent/keyring", []string{"p2pe/dukpt/pin"}, nil),
+		p("agent", []string{"packaging/lab/usbdev"}, nil),
+		p("packaging/lab/usbdev", []string{"drivers"}, nil),
 		p("emv/tlv", []string{"net/http"}, nil),
 		p("agent/payment", []string{"os"}, nil),
 		p("p2pe", []string{"crypto/aes"}, nil),
