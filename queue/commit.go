@@ -143,6 +143,10 @@ func (s *Store) dropAcks(list []ackRef) {
 		delete(s.out[a.consumer].acked, a.seq)
 	}
 	s.acks = max(0, s.acks-len(list))
+	if len(list) > 0 && s.acks > 0 {
+		s.ackedAt = time.Now() // those left were given while the commit ran
+		s.kick(s.flushSoon)
+	}
 }
 
 // run executes a batch in one bbolt transaction and sets every call's err. It returns the error of the commit itself.
@@ -394,8 +398,8 @@ func (set *writeSet) apply(b *bolt.Tx) (err error) {
 	return nil
 }
 
-// flusher stores acknowledgements that found no commit to ride on, keeps trying to reopen a store whose disk failed, and
-// compacts a file that is mostly free.
+// flusher stores acknowledgements that found no commit to ride on in Options.AckDelay, keeps trying when the disk
+// failed (to reopen the store, too), and compacts a file that is mostly free.
 func (s *Store) flusher() {
 	heal := time.NewTicker(time.Second)
 	defer heal.Stop()
@@ -427,7 +431,7 @@ func (s *Store) flusher() {
 			broken := s.db == nil && !s.closed
 			s.gate.RUnlock()
 			s.omu.Lock()
-			late := s.acks > 0
+			late := s.acks > 0 && time.Since(s.ackedAt) >= s.o.AckDelay
 			s.omu.Unlock()
 			if broken || late {
 				flush()

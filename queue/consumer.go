@@ -310,6 +310,9 @@ func (s *Store) Ack(d Delivery) error {
 	out.acked[d.Seq] = struct{}{}
 	s.acks++
 	n := s.acks
+	if n == 1 {
+		s.ackedAt = time.Now()
+	}
 	close(s.changed) // the next message of the key is free
 	s.changed = make(chan struct{})
 	s.omu.Unlock()

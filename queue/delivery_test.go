@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,6 +138,58 @@ func TestAcknowledgementsAreStoredAfterTheirDelay(t *testing.T) {
 			t.Errorf("%d pending in the file after the delay, want 0", n)
 		}
 		sound(t, s)
+	})
+}
+
+func TestAcknowledgementIsNotStoredBeforeItsDelay(t *testing.T) {
+	bubble(t, &Options{AckDelay: time.Hour}, func(s *Store) {
+		appendN(t, s, "", 1)
+		if err := s.Ack(leaseOne(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(59 * time.Minute)
+		synctest.Wait()
+		if n := stored(t, s); n != 1 {
+			t.Errorf("%d pending in the file before the delay, want 1", n)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := stored(t, s); n != 0 {
+			t.Errorf("%d pending in the file after the delay, want 0", n)
+		}
+	})
+}
+
+func TestAcknowledgementDuringACommitIsStoredAfterItsDelay(t *testing.T) {
+	bubble(t, nil, func(s *Store) {
+		appendN(t, s, "", 2)
+		entered, leave := make(chan bool), make(chan bool)
+		block := func(*Tx) error { entered <- true; <-leave; return nil }
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		wg.Go(func() { _ = s.Commit(context.Background(), block) })
+		<-entered // this commit has taken no acknowledgement
+		if err := s.Ack(leaseOne(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(60 * time.Millisecond) // the flush waits behind it,
+		wg.Go(func() { _ = s.Commit(context.Background(), block) })
+		synctest.Wait()
+		leave <- true
+		<-entered // and is under way
+		if err := s.Ack(leaseOne(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		leave <- true
+		wg.Wait()
+		if n := stored(t, s); n != 1 {
+			t.Errorf("%d pending in the file, want 1", n)
+		}
+		time.Sleep(60 * time.Millisecond)
+		synctest.Wait()
+		if n := stored(t, s); n != 0 {
+			t.Errorf("%d pending in the file after the delay, want 0", n)
+		}
 	})
 }
 

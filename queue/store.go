@@ -64,6 +64,7 @@ type Store struct {
 	out     map[uint16]*outbound
 	token   uint64
 	acks    int
+	ackedAt time.Time // when the oldest of them was given; of use while there are any
 	changed chan struct{}
 
 	consumers map[string]consumer // fixed after Open

@@ -52,7 +52,8 @@ func Trace(dir string, argv, env []string, f Fault) ([]Event, int, error) {
 	}
 	defer null.Close()
 	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-		Env:   append(env, "GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=2"),
+		// A program with the race detector would sleep a second before it ends.
+		Env:   append(env, "GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=2", "GORACE=atexit_sleep_ms=0"),
 		Files: []uintptr{null.Fd(), 1, 2, null.Fd()},
 		Sys:   &syscall.SysProcAttr{Ptrace: true, Setpgid: true},
 	})
