@@ -227,6 +227,7 @@ func book(o *payment.Operation, p *payment.Payment, at time.Time) error {
 		}
 		p.EndChange()
 		p.VoidID, p.Captured = "", o.Amount.Minor
+		p.Terminal = o.Terminal // a terminal takes back the booking; the reservation's receipt is closed
 		return p.Move(payment.State{Status: payment.Succeeded}, 0, at, "captured")
 	}
 	return nil

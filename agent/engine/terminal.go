@@ -317,6 +317,14 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 				}
 				return book(o, p, w.at)
 			}
+			if before != nil && op != drivers.OpRefund && otherTerminal(&original, *before) {
+				// its receipt numbers are other payments
+				o.Reason, o.Code = "another terminal stands at this register: do it at the one that took the payment, or use a refund", "device.other_terminal"
+				if err := o.Move(payment.State{Status: payment.Failed, Stage: payment.StageDevice}, 0, w.at, o.Reason); err != nil {
+					return err
+				}
+				return book(o, p, w.at)
+			}
 			h.Private.TerminalKind, h.Private.Before, h.Private.BeforeNone = true, before, none
 			if err := o.Move(payment.State{Status: payment.InProgress, Stage: payment.StageWaitingCustomer}, 0, w.at, ""); err != nil {
 				return err

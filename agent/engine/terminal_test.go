@@ -446,6 +446,37 @@ func TestVoidWithoutAReferenceIsRefused(t *testing.T) {
 	}
 }
 
+// TestVoidAtAnotherTerminal: receipt numbers are a terminal's own. Another one
+// in its place would take back whatever has the same number there.
+func TestVoidAtAnotherTerminal(t *testing.T) {
+	_, d, a := terminalShop(t)
+	p := a.pay("k1", sale(1000))
+	wantState(t, p, payment.Succeeded, payment.StageNone)
+	d.keyed(1000)
+	d.mu.Lock()
+	d.deeds[len(d.deeds)-1].terminal = "52000009"
+	n := len(d.deeds)
+	d.mu.Unlock()
+	o, _, err := a.Void(context.Background(), "till-1", "v1", "d", OperationRequest{PaymentID: p.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o = a.settleOperation(o.ID); o.State.Status != payment.Failed || len(d.deeds) != n {
+		t.Fatalf("void is %s: %s; deeds %+v", o.State, o.Reason, d.deeds)
+	}
+	if p, _ = a.Payment(context.Background(), p.ID); p.State.Status != payment.Succeeded || p.VoidID != "" {
+		t.Fatalf("payment is %s", p.State)
+	}
+	// A refund names no receipt: any terminal may do it.
+	o, _, err = a.Refund(context.Background(), "till-1", "r1", "d", OperationRequest{PaymentID: p.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o = a.settleOperation(o.ID); o.State.Status != payment.Succeeded {
+		t.Fatalf("refund is %s: %s", o.State, o.Reason)
+	}
+}
+
 // TestTerminalCrashAtEveryCommit: as for the pad. The terminal keeps working
 // on its own while the agent is gone.
 func TestTerminalCrashAtEveryCommit(t *testing.T) {

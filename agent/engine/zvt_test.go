@@ -254,3 +254,40 @@ func TestZVTVoidAfterTheEndOfDay(t *testing.T) {
 	}
 	sh.inBooks(1, 0, 1000)
 }
+
+// A booked reservation is taken back by the booking's own receipt: the
+// reservation's receipt is closed.
+func TestZVTVoidOfACapture(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		w, sh := newZVTWorld(t)
+		a := w.start()
+		sh.do(`{"do":"tap"}`)
+		r := sale(5000)
+		r.Intent = payment.IntentAuth
+		p := a.pay("reservation", r)
+		wantState(t, p, payment.Authorized, "")
+		o, _, err := a.Capture(bg, "till-1", "capture", "digest", OperationRequest{PaymentID: p.ID, Amount: 4000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o = a.settleOperation(o.ID); o.State.Status != payment.Succeeded {
+			t.Fatalf("the capture is %s: %s", o.State, o.Reason)
+		}
+		if lost {
+			sh.do(`{"do":"fault","fault":"lose-status"}`)
+		}
+		o, _, err = a.Void(bg, "till-1", "void", "digest", OperationRequest{PaymentID: p.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o = a.settleOperation(o.ID); o.State.Status != payment.Succeeded {
+			t.Errorf("the void of a capture is %s: %s", o.State, o.Reason)
+		}
+		if p = mustPayment(t, a, p.ID); p.State.Status != payment.Reversed {
+			t.Errorf("the payment is %s", p.State)
+		}
+		if b := sh.books(); b.Net["978"] != 0 || b.Captures != 1 || b.Reversals != 1 {
+			t.Errorf("books: %+v", b)
+		}
+	}
+}
