@@ -210,6 +210,49 @@ func (k *Keyring) anchor() seal.Anchor {
 	return nil
 }
 
+// anchored reports whether there is an anchor, or will be one with the first
+// import.
+func (k *Keyring) anchored(ctx context.Context) bool {
+	if k.anchor() != nil {
+		return true
+	}
+	_, _, rooted := seal.SealerOf(k.dir)
+	return !rooted && seal.Preferred(ctx, &seal.SealerOptions{Kind: k.o.Sealer, TPM: k.o.TPM}) == seal.KindTPM
+}
+
+// MayImport tells before anybody types a component whether [Keyring.Import]
+// would refuse the block all the same. It believes the block's header, which
+// Import does not.
+func (k *Keyring) MayImport(ctx context.Context, block string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, ok := k.live(); ok {
+		return ErrActive
+	}
+	if !k.anchored(ctx) {
+		return seal.ErrNoAnchor
+	}
+	h, err := keyblock.Describe(block)
+	if err != nil {
+		return err
+	}
+	ksn, err := h.KSN()
+	if err != nil {
+		return err
+	}
+	return k.unused(ksn.Device())
+}
+
+// unused refuses a serial number of which a key was loaded before.
+func (k *Keyring) unused(device string) error {
+	for _, s := range k.sets() {
+		if s.device == device && (s.loaded || s.zeroizing) {
+			return ErrUsed
+		}
+	}
+	return nil
+}
+
 // Import is what [Keyring.Import] loads.
 type Import struct {
 	// Block is the key block, usage B1, mode X, not exportable.
@@ -318,12 +361,7 @@ func (k *Keyring) judgeInitial(key *keyblock.Key, paper string) (Entry, error) {
 		return Entry{}, fmt.Errorf("initial key: %w", ErrCheckValue)
 	}
 	e := Entry{Scheme: ksn.Scheme(), Device: ksn.Device(), KSN: ksn, KCV: &v}
-	for _, s := range k.sets() {
-		if s.device == e.Device && (s.loaded || s.zeroizing) {
-			return Entry{}, ErrUsed
-		}
-	}
-	return e, nil
+	return e, k.unused(e.Device)
 }
 
 func algorithmOf(h *keyblock.Header) Algorithm {
@@ -387,6 +425,10 @@ func (k *Keyring) Zeroize(ctx context.Context, by []string) (int, error) {
 			continue
 		}
 		if !s.zeroizing {
+			// Begun and not ended it would stop every later start.
+			if err := seal.JournalFree(k.journal(s.device)); err != nil {
+				return n, err
+			}
 			if err := k.record(Entry{Action: ActionZeroizing, Scheme: s.scheme, Device: s.device, KSN: s.initial, By: by}); err != nil {
 				return n, err
 			}

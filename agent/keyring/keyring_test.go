@@ -455,3 +455,38 @@ func TestZeroizeDestroysAJournalThatWasNeverFinished(t *testing.T) {
 		t.Errorf("it is still there: %v", err)
 	}
 }
+
+// Keys that an agent works with are not destroyed under it, and nothing is
+// begun: the registry and the next start are as before.
+func TestZeroizeWaitsForTheAgent(t *testing.T) {
+	dir, a := t.TempDir(), &acquirer{marks: map[string]uint64{}}
+	k := newKeyring(t, dir, a)
+	block, _ := initialBlock(t, device)
+	if err := k.MayImport(t.Context(), block); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Import(t.Context(), Import{Block: block, Protection: protection(t), By: people}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.MayImport(t.Context(), block); !errors.Is(err, ErrActive) {
+		t.Errorf("a second import may go on: %v", err)
+	}
+	if s, ok := k.Live(); !ok || s.Device != device || s.Scheme != p2pe.SchemeAESDUKPT {
+		t.Errorf("live: %v %v", s, ok)
+	}
+	j, err := k.Source(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := len(k.Registry())
+	if n, err := k.Zeroize(t.Context(), people); n != 0 || !errors.Is(err, seal.ErrInUse) || len(k.Registry()) != before {
+		t.Errorf("%d destroyed, %v, %d entries of %d", n, err, len(k.Registry()), before)
+	}
+	j.Close()
+	if n, err := k.Zeroize(t.Context(), people); n != 1 || err != nil {
+		t.Errorf("%d destroyed, %v", n, err)
+	}
+	if err := k.MayImport(t.Context(), block); !errors.Is(err, ErrUsed) {
+		t.Errorf("the destroyed key may come back: %v", err)
+	}
+}

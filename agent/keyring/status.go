@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -71,6 +72,8 @@ func (k *Keyring) Status() Status {
 	}
 	if a := k.anchor(); a != nil {
 		st.Anchor = a.Name()
+	} else if k.anchored(context.Background()) {
+		st.Anchor = (*seal.TPMAnchor)(nil).Name() // made with the first import
 	} else {
 		st.Refused = seal.ErrNoAnchor.Error()
 	}

@@ -389,6 +389,16 @@ func (j *Journal) Close() error {
 	return err
 }
 
+// JournalFree is [ErrInUse] where another process has the journal open, and nil
+// where none has, or where there is no journal.
+func JournalFree(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil // who needs it says what is wrong
+	}
+	return errors.Join(LockFile(f), f.Close())
+}
+
 // JournalInfo is what a journal says without its keys.
 type JournalInfo struct {
 	KSN       p2pe.KSN // next key that is not reserved; of a zeroised journal the last known

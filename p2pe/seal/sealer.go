@@ -157,6 +157,15 @@ func SealerOf(dir string) (kind, insecure string, found bool) {
 	return r.Sealer, keep.insecure(r.Root), true
 }
 
+// Preferred is the sealer that [OpenSealer] tries first in a directory that has
+// no root key yet.
+func Preferred(ctx context.Context, o *SealerOptions) string {
+	if o.Kind != "" && o.Kind != KindAuto {
+		return o.Kind
+	}
+	return automatic(ctx, o)[0]
+}
+
 func makeSealer(ctx context.Context, path string, o *SealerOptions) (Sealer, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

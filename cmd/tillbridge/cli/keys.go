@@ -49,6 +49,9 @@ type keysView struct {
 	keyring.Status
 	StoreSealer   string `json:"store_sealer"`
 	StoreInsecure string `json:"store_insecure,omitempty"`
+	// UsedBy are the readers whose card data the configuration encrypts under
+	// these keys.
+	UsedBy []string `json:"used_by"`
 }
 
 func keysStatus(e *env) *cobra.Command {
@@ -64,7 +67,12 @@ is 3 when something deserves attention and 4 when it stops payments.`,
 				return err
 			}
 			defer k.Close()
-			v := keysView{Status: k.Status()}
+			v := keysView{Status: k.Status(), UsedBy: []string{}}
+			for _, d := range cfg.Device {
+				if cfg.Encryption.Kind == "dukpt" && config.PlainReader(d.Protocol) {
+					v.UsedBy = append(v.UsedBy, d.Name)
+				}
+			}
 			v.StoreSealer, v.StoreInsecure, _ = seal.SealerOf(cfg.Agent.Data)
 			if v.StoreSealer == "" {
 				if _, err := os.Stat(filepath.Join(cfg.Agent.Data, "store.key")); err == nil {
@@ -101,8 +109,17 @@ func (e *env) printKeys(v keysView) {
 	} else {
 		e.printf("%-8s %s\n", "anchor", v.Anchor)
 	}
+	if len(v.UsedBy) > 0 {
+		e.printf("%-8s %s (software encryption on this PC)\n", "used by", strings.Join(v.UsedBy, ", "))
+	} else {
+		e.printf("%-8s no reader of the configuration\n", "used by")
+	}
 	if len(v.Sets) == 0 {
-		e.printf("%-8s none loaded\n", "keys")
+		text := "none loaded"
+		if len(v.UsedBy) > 0 {
+			text += ": these readers take no payments until `tillbridge keys import`"
+		}
+		e.printf("%-8s %s\n", "keys", text)
 		return
 	}
 	e.table("DEVICE\tKIND\tKCV\tNEXT KEY\tLEFT\tSTATE\tLOADED", func(line func(string, ...any)) {
@@ -122,6 +139,9 @@ func keysExit(v keysView) error {
 	worst := exitOK
 	if v.Insecure != "" || v.StoreInsecure != "" {
 		worst = exitWarning
+	}
+	if len(v.UsedBy) > 0 && !v.Live {
+		worst = exitCritical
 	}
 	for _, s := range v.Sets {
 		switch s.Level {
@@ -186,10 +206,11 @@ func keysImport(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "import --block FILE --by NAME --by NAME",
 		Short: "Load an initial key from a key block, with its protection key in components",
-		Long: `Load a DUKPT initial key (usage B1) from a key block of version B, D or E. The key
-that protects it is put in as components by two people or more, one each,
-without echo; each sees the check value of their own. Test keys that stand in
-books are refused.
+		Long: `Load a DUKPT initial key (usage B1, AES) from a key block of version D or E, for
+readers that do not encrypt themselves (section [encryption], kind = "dukpt").
+The acquirer sends the block as a file, and the key that protects it on paper, in
+components: these are put in by two people or more, one each, without echo; each
+sees the check value of their own. Test keys that stand in books are refused.
 
 Where neither a TPM nor the acquirer can tell an old copy of this disk, no key
 is loaded: use encryption to the acquirer's public key (JWE) there.`,
@@ -198,7 +219,7 @@ is loaded: use encryption to the acquirer's public key (JWE) there.`,
 			if file == "" || len(by) < 2 {
 				return fail(exitUsage, "cli.usage", "--block FILE and --by NAME twice or more are needed: see `tillbridge keys import --help`")
 			}
-			k, _, err := e.keyring(c)
+			k, cfg, err := e.keyring(c)
 			if err != nil {
 				return err
 			}
@@ -211,6 +232,12 @@ is loaded: use encryption to the acquirer's public key (JWE) there.`,
 			header, err := keyblock.Describe(block)
 			if err != nil {
 				return err
+			}
+			if err := k.MayImport(c.Context(), block); err != nil {
+				return err
+			}
+			if header.Algorithm != 'A' {
+				return fail(exitRefused, "keys.not_aes", "the block holds a TDES key, and card data are encrypted here under AES DUKPT alone: ask for an AES initial key")
 			}
 			algorithm := keyring.TDES
 			if header.Version == 'D' || header.Version == 'E' {
@@ -228,6 +255,15 @@ is loaded: use encryption to the acquirer's public key (JWE) there.`,
 				return e.object(map[string]any{"schema": "keys.import/1", "entry": entry})
 			}
 			e.printf("loaded the initial key of device %s, check value %s\n", entry.Device, entry.KCV)
+			switch x := cfg.Encryption; {
+			case x.Kind == "dukpt" && (x.Key == "" || strings.EqualFold(x.Key, entry.Device)):
+				e.printf("the next payment on a reader that does not encrypt uses it\n")
+			case x.Kind == "dukpt":
+				e.printf("encryption.key names another key, %s: correct it and start the agent again\n", x.Key)
+			default:
+				e.printf("next: set kind = \"dukpt\" in the section [encryption] and start the agent again\n")
+			}
+			e.printf("destroy the key block and the components: the key cannot be loaded from them again\n")
 			return nil
 		},
 	}
