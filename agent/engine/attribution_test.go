@@ -34,6 +34,12 @@ func TestWhoseATerminalsLastTransactionIs(t *testing.T) {
 			},
 			status: payment.InDoubt, stage: payment.StageHeld,
 		},
+		"a smaller one keyed in after the command was lost": {
+			script: func(d *fakeTerminal) command {
+				return command{result: drivers.Unknown, then: func() { d.keyed(700) }}
+			},
+			status: payment.InDoubt, stage: payment.StageHeld,
+		},
 		"ours and one keyed in after it": {
 			script: func(d *fakeTerminal) command {
 				return command{result: drivers.Approved, lost: true, then: func() { d.keyed(1000) }}
@@ -101,6 +107,11 @@ func TestWhoseATerminalsLastTransactionIs(t *testing.T) {
 			d.script = []command{c.script(d)}
 			sales := d.sales
 			p := a.pay("k2", sale(1000))
+			for _, x := range d.deeds {
+				if x.op == drivers.OpReversal {
+					t.Errorf("another customer's payment was taken back: %+v", d.deeds)
+				}
+			}
 			if d.sales != sales+1 {
 				t.Errorf("%d sale commands", d.sales-sales)
 			}

@@ -305,7 +305,7 @@ func TestHowATerminalEndsAPayment(t *testing.T) {
 		}, status: payment.Succeeded, net: 1000},
 		"part, not accepted": {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400}} }, status: payment.Declined, stage: payment.StageByRule},
 		"part, accepted":     {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400}} }, partial: true, status: payment.Succeeded, net: 400},
-		"part lost":          {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400, lost: true}} }, status: payment.Declined, stage: payment.StageByRule},
+		"part lost":          {set: func(d *fakeTerminal) { d.script = []command{{result: drivers.Approved, amount: 400, lost: true}} }, status: payment.InDoubt, stage: payment.StageHeld, net: 400},
 		"part, reversal lost": {set: func(d *fakeTerminal) {
 			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Approved, lost: true}}
 		}, status: payment.Declined, stage: payment.StageByRule},

@@ -255,6 +255,16 @@ func attribute(v private, last terminalWord) whose {
 	return nobodyKnows
 }
 
+// told reports whether the terminal itself told us of its last transaction
+// while ours ran.
+func told(v private, last terminalWord) bool {
+	if v.Answer == nil {
+		return false
+	}
+	same, _ := sameRef(v.Answer.Reference, last.Reference)
+	return same
+}
+
 func otherTerminal(before *payment.TerminalRef, last payment.TerminalRef) bool {
 	return before != nil && before.TerminalID != "" && last.TerminalID != "" && before.TerminalID != last.TerminalID
 }
@@ -323,6 +333,12 @@ func (e *Engine) applyLast(l *lane, h *held, a drivers.TerminalAnswer) bool {
 		c, err := payment.LookupCurrency(p.Request.Amount.Currency)
 		if err != nil || word.Amount <= 0 || word.Amount > p.Request.Amount.Total || word.Currency != 0 && word.Currency != c.Numeric {
 			e.park(l, p.ID, "the terminal's last transaction has another amount or currency than this payment")
+			return true
+		}
+		if word.Amount != p.Request.Amount.Total && !told(h.Private, word) {
+			// Only its number says that it is ours. It may be a sale that someone
+			// keyed in meanwhile, which must not be kept here nor taken back.
+			e.park(l, p.ID, "the terminal's last transaction has a smaller amount than this payment, and the terminal never told it to us")
 			return true
 		}
 		e.terminalApproved(l, p, word, func(p *payment.Payment) { fillTerminal(p, a) })
