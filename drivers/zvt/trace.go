@@ -1,7 +1,10 @@
 package zvt
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"tillbridge/drivers"
@@ -20,6 +23,19 @@ type wireAPDU struct {
 	raw   []byte
 	at    []int
 	whole bool
+	// damaged: its checksum is wrong, or it stands outside any frame. Which of
+	// its bytes are what cannot be said.
+	damaged bool
+}
+
+// known reports whether the bytes begin with a command or reply of the
+// protocol, so that their fields can be found.
+func (w wireAPDU) known() bool {
+	if len(w.raw) < 3 {
+		return false
+	}
+	c := Command(w.raw[0])<<8 | Command(w.raw[1])
+	return c.IsReply() || commandNames[c] != ""
 }
 
 // apdusOf finds the APDUs in recorded bytes: in DLE frames, or bare as on TCP.
@@ -57,7 +73,22 @@ func apdusOf(wire []byte) (list []wireAPDU, controls []byte) {
 	return list, nil
 }
 
+// maxStray is how many bytes outside frames are left as they are.
+const maxStray = 3
+
 func framedAPDUs(wire []byte) (list []wireAPDU, controls []byte) {
+	stray := 0
+	strayed := func(i int) {
+		if i-stray > maxStray {
+			w := wireAPDU{damaged: true}
+			for k := stray; k < i; k++ {
+				w.raw, w.at = append(w.raw, wire[k]), append(w.at, k)
+			}
+			w.at = append(w.at, i)
+			list = append(list, w)
+		}
+	}
+	defer func() { strayed(len(wire)) }()
 	for i := 0; i < len(wire); {
 		if i+1 >= len(wire) || wire[i] != frame.ByteDLE || wire[i+1] != frame.ByteSTX {
 			if wire[i] == frame.ByteACK || wire[i] == frame.ByteNAK {
@@ -66,6 +97,7 @@ func framedAPDUs(wire []byte) (list []wireAPDU, controls []byte) {
 			i++
 			continue
 		}
+		strayed(i)
 		var w wireAPDU
 		for i += 2; i < len(wire); i++ {
 			b := wire[i]
@@ -86,10 +118,15 @@ func framedAPDUs(wire []byte) (list []wireAPDU, controls []byte) {
 			w.raw, w.at = append(w.raw, b), append(w.at, i)
 		}
 		w.at = append(w.at, min(i, len(wire)))
-		list = append(list, w)
 		if w.whole {
-			i = min(i+4, len(wire)) // DLE ETX and the checksum
+			end := frame.AppendDLE(nil, w.raw)
+			end = end[len(end)-4:] // DLE ETX and the checksum
+			have := wire[i:min(i+4, len(wire))]
+			w.damaged = !bytes.HasPrefix(end, have)
+			i += len(have)
 		}
+		list = append(list, w)
+		stray = i
 	}
 	return list, controls
 }
@@ -111,11 +148,24 @@ var passworded = map[Command]bool{CmdRegistration: true, CmdRepeatReceipt: true,
 
 // CardData finds PAN, tracks, expiry, CVV, chip data and passwords (BMPs 0E,
 // 22, 23, 24, 2D, 2E, 3A, 3D, 9A and EMV tags of the container). What cannot be
-// read behind a known command is cut to its end.
+// read is cut to its end: behind a known command from the first field that is
+// none, else, and where a checksum is wrong, from the third byte.
 func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 	var spans []drivers.Span
 	list, _ := apdusOf(wire)
 	for _, w := range list {
+		if !w.whole && bytes.Contains(wire, []byte{frame.ByteDLE, frame.ByteSTX}) {
+			// Not to be told apart from frames behind something else: cut both ways.
+			framed, _ := framedAPDUs(wire)
+			list = append(list, framed...)
+			break
+		}
+	}
+	for _, w := range list {
+		if w.damaged || !w.known() {
+			spans = append(spans, drivers.Span{Start: w.at[min(2, len(w.raw))], End: w.at[len(w.raw)]})
+			continue
+		}
 		head, _, ok := headOf(w.raw)
 		if !ok || head > len(w.raw) {
 			continue
@@ -162,7 +212,23 @@ func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
 			at = end
 		}
 	}
-	return spans
+	return merged(spans)
+}
+
+// merged returns spans in order, none over another, none empty.
+func merged(spans []drivers.Span) []drivers.Span {
+	slices.SortFunc(spans, func(a, b drivers.Span) int { return cmp.Compare(a.Start, b.Start) })
+	var out []drivers.Span
+	for _, s := range spans {
+		switch n := len(out) - 1; {
+		case s.Start >= s.End:
+		case n >= 0 && s.Start < out[n].End:
+			out[n].End = max(out[n].End, s.End)
+		default:
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // cardElements cuts the data objects of a container that stands at an offset.
@@ -204,7 +270,7 @@ func (Driver) Describe(fromDevice bool, wire []byte) []string {
 	}
 	for _, w := range list {
 		a, _, err := Scan(w.raw)
-		if err != nil {
+		if err != nil || w.damaged {
 			out = append(out, fmt.Sprintf("%d bytes that are no whole APDU", len(w.raw)))
 			continue
 		}

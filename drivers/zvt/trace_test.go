@@ -61,6 +61,34 @@ func TestTraceCutsCardData(t *testing.T) {
 	}
 }
 
+// Whatever happened to a frame on the line, no track, card number, expiry or
+// CVV stays in its trace.
+func TestTraceOfDamagedFrames(t *testing.T) {
+	track2 := "4111111111111111d281220112345678"
+	frm := frame.AppendDLE(nil, Append(nil, CmdStatusInformation, unhex("2700"+"0e2812"+"23f1f6"+track2+"490978"+"3a987f")))
+	check := func(name string, wire []byte) {
+		t.Helper()
+		got := hex.EncodeToString(cutOut(true, wire))
+		for _, secret := range []string{"111111", "345678", "0e2812", "3a987f"} {
+			if strings.Contains(got, secret) {
+				t.Errorf("%s: %s is left", name, secret)
+			}
+		}
+	}
+	check("behind garbage", append(unhex("fe81104499c3007f"), frm...))
+	check("behind bytes that look like an APDU", append(unhex("040f021234"), frm...))
+	for i := range frm {
+		for bit := range 8 {
+			w := bytes.Clone(frm)
+			w[i] ^= 1 << bit
+			check(fmt.Sprintf("byte %d bit %d", i, bit), w)
+		}
+		check(fmt.Sprintf("without byte %d", i), append(bytes.Clone(frm[:i]), frm[i+1:]...))
+		check(fmt.Sprintf("from byte %d", i), frm[i:])
+		check(fmt.Sprintf("from byte %d and again", i), append(bytes.Clone(frm[i:]), frm...))
+	}
+}
+
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(s)
 	if err != nil {
