@@ -119,15 +119,24 @@ func (e *encryption) open(ctx context.Context) (err error) {
 		return err
 	}
 	if set, ok := e.ring.Live(); ok {
-		switch {
-		case e.c.Encryption.Key != "" && !strings.EqualFold(set.Device, e.c.Encryption.Key):
-			return fmt.Errorf("%w (loaded: %s)", errOtherKey, set.Device)
-		case set.Scheme != p2pe.SchemeAESDUKPT:
-			return errNotAES
+		if err := judgeKey(set, e.c.Encryption.Key); err != nil {
+			return err
 		}
 	}
 	e.journal, err = e.ring.Source(ctx)
 	return err
+}
+
+// judgeKey refuses a key set that is not the one that the configuration names,
+// or of a kind that card data are not encrypted under.
+func judgeKey(set keyring.Set, named string) error {
+	switch {
+	case named != "" && !strings.EqualFold(set.Device, named):
+		return fmt.Errorf("%w (loaded: %s)", errOtherKey, set.Device)
+	case set.Scheme != p2pe.SchemeAESDUKPT:
+		return errNotAES
+	}
+	return nil
 }
 
 func (e *encryption) shut() {

@@ -59,3 +59,42 @@ func TestPlainReaderWithoutKey(t *testing.T) {
 }
 
 var _ contact.Encrypter = SealedBy(noKey{})
+
+// A plain reader shows no text: that a card is in the slot already is said to
+// the cashier, and that card is not read.
+func TestPlainReaderWithACardLeftInIt(t *testing.T) {
+	w, a, v := readerShop(t, sealing(t), &virtual.Options{Level: virtual.TPDU, Card: chip(t)})
+	a.lanes["R1"].cardLeft = true // as after a start
+	id := a.begin("k1", sale(100))
+	at := func(want payment.Stage) {
+		t.Helper()
+		for {
+			changed := a.Changed()
+			p, err := a.Payment(context.Background(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.State.Stage == want {
+				return
+			}
+			if p.State.Final() || p.State.Stage == payment.StageWaitingCard {
+				t.Fatalf("%s before %s", p.State, want)
+			}
+			<-changed
+		}
+	}
+	at(payment.StageWaitingCustomer)
+	v.Remove()
+	at(payment.StageWaitingCard)
+	if len(v.Executed()) != 0 {
+		t.Error("the card that was left was read")
+	}
+	v.Insert(chip(t))
+	p := a.finish(id)
+	wantState(t, p, payment.Succeeded, payment.StageNone)
+	if w.host.requests != 1 {
+		t.Errorf("%d requests", w.host.requests)
+	}
+	v.Remove()
+	a.freed("R1", id)
+}

@@ -151,7 +151,7 @@ func (r *recipient) open(compact string) ([]byte, error) {
 	raw := make([][]byte, 5)
 	for i, p := range parts {
 		var err error
-		if raw[i], err = base64.RawURLEncoding.DecodeString(p); err != nil {
+		if raw[i], err = base64.RawURLEncoding.Strict().DecodeString(p); err != nil {
 			return fail("parts are not base64url")
 		}
 	}
