@@ -9,7 +9,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 export GOFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-gcc deps-usb usb lab build build-usb demo test vectors planted race fuzz bench lint check crash noise cross release-check
+.PHONY: help deps deps-gcc deps-usb usb lab build build-usb demo test vectors planted race foreign fuzz bench lint check crash noise cross release-check
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ usb: deps-usb ## build and test the USB transport (cgo, libusb)
 
 lab: deps ## the drivers on a real USB stack, in a small guest (QEMU, a Debian kernel)
 	@packaging/lab/run
+
+foreign: deps ## programs written by others against the virtual devices (Linux, root: pcscd in namespaces of its own)
+	@.ci/foreign deps
+	.ci/foreign
 
 fuzz: deps ## every fuzz target, FUZZTIME each (3s)
 	.ci/fuzz
