@@ -1,11 +1,21 @@
 package ccid_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"tillbridge/drivers"
+	"tillbridge/drivers/ccid"
+	"tillbridge/drivers/drivertest"
+	virtual "tillbridge/drivers/virtual/ccid"
 	"tillbridge/emv"
 	"tillbridge/emv/contact"
 	"tillbridge/emv/cryptogram"
@@ -23,40 +33,148 @@ func (discard) Encrypt(c *contact.Clear) (p2pe.Envelope, error) {
 	return p2pe.Envelope{Scheme: "test"}, nil
 }
 
-// The contact kernel reads a card through the reader at every level, and the
-// issuer accepts the cryptogram.
+// aCard is a card for the kernel.
+func aCard(t *testing.T, t0 bool) *virtualcard.Card {
+	t.Helper()
+	profile, err := virtualcard.Named("no-pse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := virtualcard.New(&virtualcard.Options{Seed: 1, T0: t0}, profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return card
+}
+
+// transact is a payment with the contact kernel and the card's issuer, from the
+// slot's power to the second cryptogram.
+func transact(ctx context.Context, r drivers.APDUChannel, card *virtualcard.Card, amount int64) (emv.Outcome, error) {
+	var none emv.Outcome
+	if _, err := r.Power(ctx); err != nil {
+		return none, err
+	}
+	profile := card.Profile()
+	aid, err := hex.DecodeString(profile.AID)
+	if err != nil {
+		return none, err
+	}
+	k, err := contact.New(r, contact.Config{Country: 840, Encrypter: discard{}, Applications: []contact.Application{{AID: aid, Version: [2]byte{0, 0x96}}}})
+	if err != nil {
+		return none, err
+	}
+	terms := emv.Terms{Amounts: emv.Amounts{Amount: amount, Currency: "USD", CurrencyNumeric: 840, Exponent: 2}, Time: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
+	got, err := k.Read(ctx, terms)
+	if err != nil {
+		return none, err
+	}
+	if got.Last4 != card.PAN()[12:] {
+		return none, errors.New("another card was read")
+	}
+	out, err := k.Authorize(ctx, terms.Amounts)
+	if err != nil {
+		return none, err
+	}
+	if out.Decision != emv.OnlineRequest {
+		return out, nil
+	}
+	v, err := cryptogram.TestIssuer().Verify(cryptogram.Request{PAN: card.PAN(), PSN: profile.PSN, AID: aid, Data: out.Field55})
+	if err != nil {
+		return none, fmt.Errorf("the issuer refuses the cryptogram: %w", err)
+	}
+	auth, err := v.Answer("00", true)
+	if err != nil {
+		return none, err
+	}
+	out, err = k.Complete(ctx, emv.HostResponse{Reached: true, Sent: true, Approved: true, ARC: "00", IssuerAuth: auth})
+	if err != nil {
+		return out, err
+	}
+	return out, r.PowerOff(ctx)
+}
+
+// cryptograms are the GENERATE AC that reached the card, with what it made
+// ("40" is an approval), and whether each carried the amount.
+func cryptograms(v *virtual.Reader, amount int64) (made []string, err error) {
+	want, _ := hex.DecodeString(fmt.Sprintf("%012d", amount))
+	for _, e := range v.Executed() {
+		if len(e.Command) < 5 || e.Command[1] != 0xAE {
+			continue
+		}
+		if !bytes.Contains(e.Command, want) {
+			err = errors.New("a cryptogram was asked for over another amount")
+		}
+		made = append(made, fmt.Sprintf("%02X", e.Command[2]&0xC0))
+	}
+	return made, err
+}
+
+// The contact kernel takes a payment through the reader at every level, to the
+// card's second cryptogram, and the issuer accepts the first.
 func TestKernelThroughTheReader(t *testing.T) {
 	for name, o := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			profile, err := virtualcard.Named("no-pse")
-			if err != nil {
-				t.Fatal(err)
-			}
-			card, err := virtualcard.New(&virtualcard.Options{Seed: 1, T0: name == "tpdu T=0"}, profile)
-			if err != nil {
-				t.Fatal(err)
-			}
+			card := aCard(t, name == "tpdu T=0")
 			o.Card = card
-			r, _ := plug(t, &o)
-			if _, err := r.Power(within(t)); err != nil {
-				t.Fatal(err)
+			r, v := plug(t, &o)
+			out, err := transact(within(t), r, card, 1000)
+			if err != nil || out.Decision != emv.Approved || out.ReversalNeeded || out.CID != "40" {
+				t.Fatalf("%s, CID %s, %v", out.Decision, out.CID, err)
 			}
-			aid, _ := hex.DecodeString(profile.AID)
-			k, err := contact.New(r, contact.Config{Country: 840, Encrypter: discard{}, Applications: []contact.Application{{AID: aid, Version: [2]byte{0, 0x96}}}})
-			if err != nil {
-				t.Fatal(err)
+			made, err := cryptograms(v, 1000)
+			if err != nil || strings.Join(made, " ") != "80 40" {
+				t.Errorf("cryptograms asked for: %v, %v", made, err)
 			}
-			terms := emv.Terms{Amounts: emv.Amounts{Amount: 1000, Currency: "USD", CurrencyNumeric: 840, Exponent: 2}, Time: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)}
-			got, err := k.Read(within(t), terms)
-			if err != nil || got.Last4 != card.PAN()[12:] {
-				t.Fatalf("read: %v", err)
+			if v.Powered() {
+				t.Error("the card has power after the payment")
 			}
-			out, err := k.Authorize(within(t), terms.Amounts)
-			if err != nil || out.Decision != emv.OnlineRequest {
-				t.Fatalf("authorize: %s, %v", out.Decision, err)
-			}
-			if _, err := cryptogram.TestIssuer().Verify(cryptogram.Request{PAN: card.PAN(), PSN: profile.PSN, AID: aid, Data: out.Field55}); err != nil {
-				t.Errorf("the issuer refuses the cryptogram: %v", err)
+		})
+	}
+}
+
+// On a line with noise, and one that ends within a payment, no card is asked
+// for a cryptogram twice, none is over another amount, and none that the card
+// refused counts as approved.
+func TestKernelOnANoisyLine(t *testing.T) {
+	t.Parallel()
+	for name, o := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			card := aCard(t, name == "tpdu T=0")
+			o.Card = card
+			var v *virtual.Reader
+			noise := drivertest.Every(0.01)
+			noise.Rate[drivertest.FaultFlip] = 0 // found by the CRC of the USB wire
+			noise.Rate[drivertest.FaultHangUp] = 0.002
+			tally := drivertest.Storm(t, drivertest.Subject{
+				Driver: ccid.Driver{}, Config: drivers.Config{Params: params(o)}, Port: port, Messages: true,
+				Peer: func(line io.ReadWriteCloser) {
+					var err error
+					if v, err = virtual.New(&o); err != nil {
+						panic(err)
+					}
+					_ = v.Serve(context.Background(), line)
+				},
+				Operations: []drivertest.Operation{{Name: "sale", Run: func(ctx context.Context, d drivers.Device) (string, error) {
+					out, err := transact(ctx, d.(drivers.APDUChannel), card, 4711)
+					return string(out.Decision), err
+				}}},
+				Books: func(_, outcome string, err error) error {
+					made, wrong := cryptograms(v, 4711)
+					said := strings.Join(made, " ")
+					switch {
+					case wrong != nil:
+						return wrong
+					case !slices.Contains([]string{"", "80", "80 40", "80 00"}, said):
+						return fmt.Errorf("cryptograms asked for: %s", said)
+					case err == nil && outcome == string(emv.Approved) && said != "80 40":
+						return fmt.Errorf("approved with %q", said)
+					}
+					return nil
+				},
+			}, scale(12, 500), 4200, noise)
+			t.Log(tally)
+			if tally.Through == 0 {
+				t.Error("a storm in which nothing comes through shows nothing")
 			}
 		})
 	}

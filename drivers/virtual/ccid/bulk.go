@@ -93,7 +93,7 @@ func (r *Reader) bulk(ctx context.Context, m []byte) [][]byte {
 		r.card.Reset()
 		r.powered, r.began, r.answer = true, nil, nil
 		atr := r.card.ATR()
-		r.protocol = firstProtocol(atr)
+		r.protocol, r.t0 = firstProtocol(atr), cardT0{}
 		r.t1 = &cardT1{ifsd: 32}
 		if r.o.Features&0x400 != 0 {
 			r.t1.ifsd = r.o.MaxIFSD
@@ -182,8 +182,10 @@ func (r *Reader) transfer(ctx context.Context, m []byte, fail func(byte) [][]byt
 		if out == nil {
 			return fail(0xFE)
 		}
-	case r.o.Level == TPDU && len(data) < 5:
-		return fail(1) // a TPDU of T=0 has five bytes at least
+	case r.o.Level == TPDU && (len(data) < 5 || len(data) > 5 && len(data) != 5+int(data[4])):
+		return fail(1) // a TPDU of T=0 has five bytes, and then the data that P3 says
+	case r.o.Level == TPDU:
+		out = r.t0.command(ctx, data, r.run)
 	default:
 		out = r.run(ctx, data)
 	}

@@ -7,10 +7,10 @@
 // endpoint: descriptors and the class requests. [Reader.Insert] and
 // [Reader.Remove] move the card, [Reader.Do] makes the next exchange go wrong.
 //
-// At the APDU levels the card gets what the host sent; at the TPDU level with
-// T=1 the reader plays the card's side of the blocks.
+// At the APDU levels the card gets what the host sent; at the TPDU level the
+// reader plays the card's side of T=0 or of the blocks of T=1.
 //
 // It is written from the USB CCID class specification 1.1 and ISO/IEC 7816-3
-// section 11, not from this project's driver, and shares no code with it.
+// sections 10 to 12, not from this project's driver, and shares no code with it.
 // What it does not do: keypad and display, more slots, the wire's timing.
 package ccid

@@ -82,6 +82,7 @@ type Reader struct {
 	params   []byte
 	began    []byte // of a chain
 	answer   []byte // rest of a chained answer
+	t0       cardT0
 	t1       *cardT1
 	faults   []Fault
 	late     [][]byte

@@ -19,7 +19,9 @@ func (t *cardT1) block(raw []byte, fault Fault, run func([]byte) []byte) []byte 
 	if out == nil {
 		return nil
 	}
-	t.last = out
+	if out[1]&0xC0 != 0x80 || out[1]&0x0F == 0 { // an R-block about damage is never asked for again
+		t.last = out
+	}
 	if fault == BadLRC {
 		out = append([]byte(nil), out...)
 		out[len(out)-1] ^= 0x55
