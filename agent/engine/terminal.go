@@ -26,10 +26,16 @@ func wordOf(a drivers.TerminalAnswer) terminalWord {
 // says so, or it names the payment as what it takes back. A sale cannot be
 // captured or released, so that what takes it back is its reversal.
 func (w terminalWord) does(op drivers.TerminalOp, of payment.TerminalRef) bool {
-	if w.Original != "" && of.Trace != "" && w.Original != of.Trace {
+	if !w.mayBeAbout(of) {
 		return false
 	}
 	return w.Op == op || w.Op == "" && op == drivers.OpReversal && w.Original != "" && w.Original == of.Trace
+}
+
+// mayBeAbout reports whether a terminal's record names no other payment than
+// this one as what it is about.
+func (w terminalWord) mayBeAbout(of payment.TerminalRef) bool {
+	return w.Original == "" || of.Trace == "" || w.Original == of.Trace
 }
 
 func refOf(r drivers.TerminalReference) payment.TerminalRef {

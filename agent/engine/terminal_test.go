@@ -312,6 +312,13 @@ func TestHowATerminalEndsAPayment(t *testing.T) {
 		"part, reversal late": {set: func(d *fakeTerminal) {
 			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Unknown}}
 		}, status: payment.Declined, stage: payment.StageByRule},
+		"part, reversal undone": {set: func(d *fakeTerminal) {
+			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Cancelled, lost: true}}
+		}, status: payment.Declined, stage: payment.StageByRule},
+		"part, reversal undone each time": {set: func(d *fakeTerminal) {
+			undone := command{result: drivers.Cancelled, lost: true}
+			d.script = []command{{result: drivers.Approved, amount: 400}, undone, undone, undone}
+		}, status: payment.InDoubt, stage: payment.StageHeld, net: 400},
 		"part, never reversed": {set: func(d *fakeTerminal) {
 			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.NotStarted}, {result: drivers.NotStarted}, {result: drivers.NotStarted}}
 		}, status: payment.InDoubt, stage: payment.StageHeld, net: 400},
@@ -393,6 +400,8 @@ func TestVoidAndRefundAtATerminal(t *testing.T) {
 		"refund":                    {second: command{result: drivers.Approved}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
 		"refund lost and done":      {second: command{result: drivers.Approved, lost: true}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
 		"refund lost and not begun": {second: command{result: drivers.Unknown}, start: func(a *agent) startOp { return a.Refund }, op: payment.Failed, status: payment.Succeeded, net: 1000},
+		"refund told, end lost":     {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
+		"void told, end lost":       {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
 		"refund of another amount":  {second: command{result: drivers.Approved, amount: 10}, start: func(a *agent) startOp { return a.Refund }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.Succeeded, net: 990},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -354,8 +354,9 @@ func (e *Engine) applyLast(l *lane, h *held, a drivers.TerminalAnswer) bool {
 }
 
 // applyLastToOperation settles a void, refund or capture. An approval counts
-// only if the terminal says which operation it was, and it is newer than what
-// it had done before: an older approval of the same amount is the sale itself.
+// only if the terminal says which operation it was, now or when it answered our
+// command, and it is newer than what it had done before: an older approval of
+// the same amount is the sale itself.
 func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer, word terminalWord) bool {
 	o := *h.Operation
 	to, learn, why := payment.State{}, payment.Facts(0), ""
@@ -367,7 +368,7 @@ func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer
 		switch {
 		case err != nil:
 			return false
-		case !word.does(terminalOp(o.Kind, &p), p.Terminal):
+		case !word.does(terminalOp(o.Kind, &p), p.Terminal) && !(word.Op == "" && told(h.Private, word) && word.mayBeAbout(p.Terminal)):
 			e.park(l, o.ID, "the terminal's last transaction is not known to be this "+string(o.Kind))
 			return true
 		case a.Result == drivers.Approved && !wholeOf(o.Amount, word):
@@ -424,6 +425,8 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		e.ackTerminalReversal(l, p.ID)
 		return true
 	case same && h.Private.Tries < maxTakeBack:
+	case ok && last.does(op, p.Terminal) && (last.Result == drivers.Declined || last.Result == drivers.Cancelled) && h.Private.Tries > 0 && h.Private.Tries < maxTakeBack:
+		// Its reversal, which the terminal did not do or took back itself.
 	default:
 		e.park(l, p.ID, "the approval has to be taken back and the terminal did not do it: reverse it at the terminal")
 		return true
