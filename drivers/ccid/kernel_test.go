@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tillbridge/drivers"
@@ -178,4 +180,43 @@ func TestKernelOnANoisyLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A card with bad contacts loses and damages blocks both ways: T=1 asks again,
+// and still no cryptogram is made twice.
+func TestKernelOverBadContacts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := kinds()["tpdu T=1"]
+		card := aCard(t, false)
+		o.Card = card
+		approved := 0
+		all := scale(60, 2000)
+		for seed := range all {
+			r, v := plug(t, &o)
+			rnd := rand.New(rand.NewPCG(uint64(seed), 5))
+			for range 400 {
+				f := virtual.Fault("")
+				if rnd.IntN(10) == 0 {
+					f = []virtual.Fault{virtual.Mute, virtual.Parity, virtual.BadLRC, virtual.WTX, virtual.TimeExtension, virtual.Double}[rnd.IntN(6)]
+				}
+				v.Do(f)
+			}
+			out, err := transact(within(t), r, card, 1000)
+			made, wrong := cryptograms(v, 1000)
+			said := strings.Join(made, " ")
+			switch {
+			case wrong != nil, !slices.Contains([]string{"", "80", "80 40", "80 00"}, said):
+				t.Errorf("seed %d: cryptograms asked for: %s, %v", seed, said, wrong)
+			case err == nil && out.Decision == emv.Approved:
+				if approved++; said != "80 40" {
+					t.Errorf("seed %d: approved with %q", seed, said)
+				}
+			}
+			r.Close()
+		}
+		t.Logf("%d payments, %d approved", all, approved)
+		if approved < all/2 {
+			t.Errorf("%d of %d approved", approved, all)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -189,4 +190,77 @@ func TestAnotherReaderOnTheSameCable(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stray slips reports in that belong to nothing: too short, of an unknown id, a
+// last one without a first.
+type stray struct {
+	drivers.Transport
+	rnd *rand.Rand
+}
+
+func (s *stray) Read(ctx context.Context, p []byte) (int, error) {
+	if s.rnd.IntN(12) == 0 {
+		report := make([]byte, 64)
+		for i := range report {
+			report[i] = byte(s.rnd.Uint32())
+		}
+		switch s.rnd.IntN(6) {
+		case 0:
+			report = report[:1+s.rnd.IntN(63)]
+		case 1:
+			report[0] = 0
+		case 2:
+			report[0] = 5 + byte(s.rnd.IntN(250))
+		default:
+			report[0] = 1 + byte(s.rnd.IntN(4))
+		}
+		return copy(p, report), nil
+	}
+	n, err := s.Transport.Read(ctx, p)
+	if n > 0 && s.rnd.IntN(60) == 0 {
+		n = s.rnd.IntN(n + 1) // cut off
+	}
+	return n, err
+}
+
+// Reports of a wrong length or id end in the right payment or in an error, and
+// no card is asked twice.
+func TestStrayReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		through := 0
+		all := scale(100, 3000)
+		for seed := range all {
+			host, device := drivertest.Pipe(drivertest.PipeOptions{Port: drivers.Port{Kind: drivers.KindHID, Path: "hid"}})
+			c := newCounter([]string{"insert", "tap"}[seed%2], true)
+			r, err := virtual.New(c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps(t, r, virtual.Step{Do: "auto", Card: "visa", Entry: c.entry, AfterMS: 100})
+			c.readers = append(c.readers, r)
+			var served sync.WaitGroup
+			served.Go(func() { r.Run(context.Background(), device.Stream()) })
+			outcome := ""
+			dev, err := neo2.New().Open(t.Context(), &stray{host, rand.New(rand.NewPCG(uint64(seed), 9))}, drivers.Config{Log: slog.New(slog.DiscardHandler)})
+			if err == nil {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				outcome, err = saleOf(2500).Run(ctx, dev)
+				cancel()
+				dev.Close()
+			}
+			host.Close()
+			served.Wait()
+			if err == nil {
+				through++
+			}
+			if wrong := c.books("sale 2500", outcome, err); wrong != nil {
+				t.Errorf("seed %d: %v", seed, wrong)
+			}
+		}
+		t.Logf("%d of %d payments came through", through, all)
+		if through == 0 || through == all {
+			t.Error("reports that spoil nothing, or everything, show nothing")
+		}
+	})
 }

@@ -208,3 +208,28 @@ func TestTraceHidesWhatBeginsWithinAFrame(t *testing.T) {
 		}
 	}
 }
+
+// A PIN block travels with the KSN of a key that can have made it, or not.
+func TestPINBlockNeedsItsOwnKSN(t *testing.T) {
+	const terms = "9F0206000000005000 9F0306000000002000 5F2A020978"
+	const des, aes = "DFEE510AFFFF9876543211E00001", "DFEE510C123456789012345600000001"
+	const block8, block16 = "99081122334455667788", "991011223344556677881122334455667788"
+	s := &session{terms: someTerms()}
+	for name, c := range map[string]struct {
+		data string
+		ok   bool
+	}{
+		"eight bytes, TDES": {block8 + des, true}, "sixteen bytes, AES": {block16 + aes, true}, "none": {"", true},
+		"sixteen bytes, TDES": {block16 + des, false}, "no KSN": {block8, false}, "a KSN of eight bytes": {block8 + "DFEE5108FFFF9876543211E0", false},
+		"a counter of nothing": {block8 + "DFEE510AFFFF9876543211E00000", false}, "two blocks": {block8 + "99088877665544332211" + des, false},
+		"two KSNs": {block8 + des + "DFEE510AFFFF9876543211E00002", false}, "nine bytes": {"9909112233445566778899" + des, false},
+	} {
+		o, err := s.outcome(unhex(t, terms+aCryptogram+c.data), true)
+		if c.ok != (err == nil) || !c.ok && !o.PIN.Empty() {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.ok && c.data != "" && (o.PIN.Empty() || bytes.Contains(o.Field55, []byte{0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x11})) {
+			t.Errorf("%s: no PIN, or it is in field 55", name)
+		}
+	}
+}

@@ -180,6 +180,9 @@ func (s *session) outcome(data []byte, whole bool) (answered, error) {
 		if len(block) == 16 {
 			o.PIN.Format = 4
 		}
+		if err := o.PIN.Check(); err != nil {
+			return answered{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
 	}
 	o.CVMText, o.Signature = cvm(o.CVM)
 	return o, nil
