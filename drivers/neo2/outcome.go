@@ -173,7 +173,7 @@ func (s *session) outcome(data []byte, whole bool) (answered, error) {
 	}
 	if len(block) > 0 {
 		ksn, err := p2pe.ParseKSN(hex.EncodeToString(key))
-		if err != nil || len(block) != 8 && len(block) != 16 {
+		if err != nil || len(key) != 10 && len(key) != 12 || len(block) != 8 && len(block) != 16 {
 			return answered{}, fmt.Errorf("%w: PIN without block or KSN", ErrMalformed)
 		}
 		o.PIN = p2pe.PINBlock{KSN: ksn, Block: append([]byte(nil), block...)}
