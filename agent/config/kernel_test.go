@@ -123,3 +123,22 @@ func TestRefuseNamesTheLine(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// The examples of the README are configurations.
+func TestExamplesOfTheREADME(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "```toml\n")[1:]
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples", len(blocks))
+	}
+	acquirer := good[strings.Index(good, "[acquirer]"):strings.Index(good, "[crm]")]
+	for i, more := range []string{"", acquirer} {
+		example, _, _ := strings.Cut(blocks[i], "```")
+		if _, err := Parse("README.md", []byte(more+example)); err != nil {
+			t.Error(err)
+		}
+	}
+}
