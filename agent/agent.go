@@ -164,7 +164,7 @@ func (a *running) open(ctx context.Context) error {
 	if a.fleet, err = newFleet(c, a.o.Buses, a.log, registry); err != nil {
 		return err
 	}
-	if err := a.openReaders(); err != nil {
+	if err := a.openReaders(ctx); err != nil {
 		return err
 	}
 	if err := a.openEngine(); err != nil {
@@ -242,7 +242,7 @@ func (a *running) openEngine() (err error) {
 }
 
 // openReaders reads what readers without a kernel of their own need.
-func (a *running) openReaders() (err error) {
+func (a *running) openReaders(ctx context.Context) (err error) {
 	c := a.o.Config
 	if !c.Kernel.Set() || c.Encryption.Kind == "" {
 		return nil
@@ -252,6 +252,9 @@ func (a *running) openReaders() (err error) {
 	}
 	if a.encrypt, err = openEncryption(c, a.o.ConfigPath); err != nil {
 		return err
+	}
+	if fault := a.encrypt.Ready(ctx); fault != nil {
+		a.log.Warn("readers that do not encrypt take no payments", "error", fault)
 	}
 	if k := a.terminal.keys; k != nil {
 		a.log.Info("certification authority keys", "file", c.Kernel.CAKeys, "keys", k.Store.Len(), "expired", len(k.Expired), "revoked", k.Revoked)

@@ -198,7 +198,7 @@ func (e *encryption) warnings() (out []api.Alert) {
 
 // softwareText begins what people read of this encryption: what it is, and what
 // it is not.
-const softwareText = "by this program on this PC, not by the reader: card data are clear in this process until then, and the PC is in scope of the rules for card data"
+const softwareText = "by this program on this PC, not by the reader: card data are clear in the memory of this process during a payment, and the PC is in scope of the rules for card data"
 
 // text says how card data are encrypted, and a fault that stops it.
 func (e *encryption) text(ctx context.Context) (text string, fault error) {

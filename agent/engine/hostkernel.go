@@ -235,6 +235,9 @@ func (s *hostSession) Complete(ctx context.Context, r emv.HostResponse) (emv.Out
 		out.Decision, out.ReversalNeeded = emv.Declined, r.Reached && r.Approved
 	}
 	s.powerOff(ctx)
+	if s.kernel != nil {
+		s.kernel.Erase()
+	}
 	return out, err
 }
 
@@ -275,6 +278,9 @@ func (s *hostSession) Cancel(ctx context.Context) error {
 	}
 	defer func() { <-s.ended }()
 	s.powerOff(ctx)
+	if kernel != nil {
+		kernel.Erase()
+	}
 	return nil
 }
 

@@ -148,6 +148,27 @@ func (s *Session) Cancel(ctx context.Context) error {
 	}
 }
 
+// Erase ends the session and overwrites what it holds of the card, its number
+// among it. Call it when the payment is over and no step runs. Copies that the
+// way to the card made are not reached.
+func (s *Session) Erase() {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	for _, o := range s.data.at[fromCard] {
+		clear(o.value)
+	}
+	for _, r := range s.signed {
+		clear(r.Data)
+	}
+	for _, b := range [][]byte{s.pdolData, s.cdol1Data, s.cdol2Data, s.reader.buf[:]} {
+		clear(b)
+	}
+	s.pin.Erase()
+}
+
 // Read selects an application, starts it and reads its records. The card must
 // be in the reader and powered. No command here moves money.
 func (s *Session) Read(ctx context.Context, t emv.Terms) (emv.Card, error) {

@@ -5,8 +5,9 @@
 // Of the encrypters use [NewDUKPT] (AES DUKPT with a CMAC) or [NewJWE] (a
 // public key pinned by its thumbprint, no secret on this machine). They exist
 // for readers without encryption of their own, and are off by default: card
-// data are clear in this process for the microseconds until [DUKPT.Encrypt]
-// returns, and the machine is in scope of whatever rules the store is under.
+// data are clear in this process until [DUKPT.Encrypt] returns, and longer in
+// what its caller keeps of them (a kernel needs the card's records to the end of
+// a payment). The machine is in scope of whatever rules the store is under.
 // That is encryption on receipt, and is never called anything more.
 //
 // To keep keys use [OpenSealer] (TPM 2.0, systemd-creds, DPAPI or a file; a
