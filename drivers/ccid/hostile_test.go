@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -302,4 +303,107 @@ func TestTraceOfAPiece(t *testing.T) {
 			t.Errorf("type %02X: data stay", kind)
 		}
 	}
+}
+
+// A reader that has only the second protocol of the card asks for it (ISO/IEC
+// 7816-3 section 9), and goes on only when the card says the same.
+func TestProtocolIsAskedFor(t *testing.T) {
+	both := []byte{0x3B, 0xE0, 0, 0, 0x80, 0x71, 0xFE, 0x45, 0x00}
+	both = append(both, 0xE0^0x80^0x71^0xFE^0x45)
+	specific := []byte{0x3B, 0xE0, 0, 0, 0x90, 0x00, 0x71, 0xFE, 0x45, 0x00}
+	specific = append(specific, 0xE0^0x90^0x71^0xFE^0x45)
+	for name, c := range map[string]struct {
+		atr    []byte
+		answer []byte
+		ok     bool
+		sent   int
+	}{
+		"agreed":                       {both, []byte{0xFF, 0x01, 0xFE}, true, 1},
+		"another protocol":             {both, []byte{0xFF, 0x00, 0xFF}, false, 1},
+		"with a speed nobody asked":    {both, []byte{0xFF, 0x11, 0x13, 0xFD}, false, 1},
+		"damaged":                      {both, []byte{0xFF, 0x01, 0xFF}, false, 1},
+		"nothing":                      {both, nil, false, 1},
+		"specific mode of the other":   {specific, []byte{0xFF, 0x01, 0xFE}, false, 0},
+		"only the other is there":      {[]byte{0x3B, 0x60, 0, 0}, []byte{0xFF, 0x01, 0xFE}, false, 0},
+		"T=1 alone needs no asking":    {echo{}.ATR(), nil, true, 0},
+		"a protocol that nobody knows": {[]byte{0x3B, 0xE0, 0, 0, 0x0E, 0xEE}, nil, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := tpdu()
+			d.Protocols, d.Features = 2, 0x10000|ccid.AutoVoltage
+			h := &hand{descriptor: d, atr: c.atr, xfr: func(m ccid.Message, write func([]byte)) {
+				write(ccid.Message{Type: ccid.DataBlock, Seq: m.Seq, Data: c.answer}.Append(nil))
+			}}
+			h.open(t, func(t *testing.T, r *ccid.Reader) {
+				_, err := r.Power(within(t))
+				if (err == nil) != c.ok {
+					t.Errorf("power: %v", err)
+				}
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if h.sent != c.sent || c.ok && (len(h.sets) != 1 || h.sets[0][1]&0x10 == 0) {
+					t.Errorf("%d blocks went to the card, the reader was told %X", h.sent, h.sets)
+				}
+			})
+		})
+	}
+}
+
+// Whatever comes before the answer (of another command, slot or type, with a
+// length that lies, a request for time, a notice of the card) is not taken for
+// it.
+func TestOnlyTheAnswerIsTaken(t *testing.T) {
+	d := tpdu()
+	d.Features = d.Features&^0x70000 | 0x40000
+	rnd := rand.New(rand.NewPCG(7, 7))
+	h := &hand{descriptor: d, atr: echo{}.ATR()}
+	h.xfr = func(m ccid.Message, write func([]byte)) {
+		wrong := ccid.Message{Type: ccid.DataBlock, Seq: m.Seq, Data: []byte{0xBA, 0xD0, 0x90, 0x00}}
+		for range rnd.IntN(6) {
+			x := wrong
+			switch rnd.IntN(9) {
+			case 0:
+				x.Seq = m.Seq - byte(1+rnd.IntN(255))
+			case 1:
+				x.Slot = 1 + byte(rnd.IntN(255))
+			case 2:
+				x.Type = []byte{ccid.Parameters, ccid.EscapeAnswer, ccid.DataRate, ccid.SlotStatus}[rnd.IntN(4)]
+			case 3:
+				b := x.Append(nil)
+				b[1+rnd.IntN(4)]++
+				write(b)
+				continue
+			case 4:
+				write(x.Append(nil)[:1+rnd.IntN(13)])
+				continue
+			case 5:
+				x.P1, x.P2, x.Data = 0x80, byte(rnd.IntN(4)), nil
+			case 6:
+				write([]byte{ccid.NotifySlotChange, 1})
+				continue
+			case 7:
+				x.Seq, x.P1, x.P2 = m.Seq+1, 0x42, 0xFE
+			case 8:
+				x.Type = ccid.XfrBlock // an echo of what was sent
+			}
+			write(x.Append(nil))
+		}
+		answer, _ := echo{}.Transmit(context.Background(), m.Data)
+		write(ccid.Message{Type: ccid.DataBlock, Seq: m.Seq, Data: answer}.Append(nil))
+	}
+	h.open(t, func(t *testing.T, r *ccid.Reader) {
+		if _, err := r.Power(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range scale(600, 20000) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			command := []byte{0x80, 0x10, byte(i & 3), byte(i), 0}
+			got, err := r.Transmit(ctx, command)
+			want, _ := echo{}.Transmit(ctx, command)
+			cancel()
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("exchange %d: %X, %v", i, got, err)
+			}
+		}
+	})
 }
