@@ -320,3 +320,25 @@ func TestTraceOfAReplyThatIsTooLong(t *testing.T) {
 		t.Error("an error code is cut")
 	}
 }
+
+// A terminal that cannot repeat its last result does not stay closed for ever:
+// it was asked, and whoever asked decides.
+func TestDoubtThatTheTerminalCannotSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := script(t, joined(positive, apduOf(zvt.CmdStatusInformation, approved)), apduOf(zvt.CmdAborted, []byte{0x6C}), nil,
+			[]byte{0x84, 0x83, 0x00}, joined(positive, apduOf(zvt.CmdStatusInformation, approved)), completed)
+		defer c.end()
+		if a, err := c.perform(euros(drivers.OpSale, 1000)); a.Result != drivers.Unknown || err != nil {
+			t.Fatalf("approved and then aborted: %s, %v", a.Result, err)
+		}
+		if _, err := c.perform(euros(drivers.OpSale, 1000)); !errors.Is(err, zvt.ErrRecoverFirst) {
+			t.Errorf("a sale before the question: %v", err)
+		}
+		if a, err := c.last(); a.Result != drivers.Unknown || err != nil {
+			t.Fatalf("the record: %s, %v", a.Result, err)
+		}
+		if a, err := c.perform(euros(drivers.OpSale, 1000)); a.Result != drivers.Approved || err != nil {
+			t.Errorf("a sale after the question: %s, %v", a.Result, err)
+		}
+	})
+}

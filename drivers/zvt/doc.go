@@ -12,8 +12,8 @@
 // a command is not known the line is closed, since nothing that comes on it
 // later can be told apart: later calls answer drivers.ErrUnplugged, and the
 // supervisor opens it again. A sale is then settled by Last, never by sending
-// it again. Reading the record is the only thing that frees a device after an
-// unknown outcome.
+// it again. Asking for the record is the only thing that frees a device after an
+// unknown outcome; where the terminal cannot say, whoever asked decides.
 //
 // For traces, [Driver.CardData] names the card fields and passwords in recorded
 // bytes and [Driver.Describe] says what they mean.

@@ -131,8 +131,10 @@ func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 		case e.code == 0x9C || e.code == 0xA0 || e.code == codeNotRegistered: // busy, not ready: later it may
 			return unknown, &drivers.DeviceError{Op: "06 20", Device: d.port.Path, Raw: unknown.Raw, Err: errors.New(unknown.Text)}
 		}
-		return unknown, nil // it answers, and does not say
+		d.doubt = false // it answers, and does not say: whoever asked decides
+		return unknown, nil
 	case e.how == completed && e.err == nil:
+		d.doubt = false
 		unknown.Text = "the terminal repeated a receipt without its result"
 		return unknown, nil
 	}
