@@ -25,7 +25,7 @@ the real protocols: any program that does may talk to them.
 
 They know published test cards only. Never use them with a real card.`,
 	}
-	c.AddCommand(simPad(e), simNEO2(e), simZVT(e), simAcquirer(e), simCRM(e))
+	c.AddCommand(simPad(e), simNEO2(e), simZVT(e), simReader(e), simCounter(e), simAcquirer(e), simCRM(e))
 	return c
 }
 
@@ -37,12 +37,13 @@ func simAcquirer(e *env) *cobra.Command {
 		Long: `An acquirer that speaks ISO 8583 over TLS. Its ready line holds the address and
 the certificate authority to trust ("ca").
 
-It makes base keys of its own for the run; {"cmd":"initial_key"} makes the initial
-key of a pad from them.
+It makes base keys of its own for the run. {"cmd":"initial_key"} makes the initial
+key of a pad from them, {"cmd":"key_block"} the key block and the components for
+` + "`tillbridge keys import`" + `; "jwe" of the ready line is its public key for card data.
 
-Commands: {"cmd":"keys","keys":{...}}, {"cmd":"initial_key","ksn":"..."}, {"cmd":"pin",...},
+Commands: {"cmd":"keys","keys":{...}}, {"cmd":"initial_key","ksn":"..."}, {"cmd":"key_block","ksn":"..."}, {"cmd":"pin",...},
 {"cmd":"books"}, {"cmd":"down"}, {"cmd":"up"}, {"cmd":"release"}, {"cmd":"clear"}, and the faults late, hold,
-silent, lost, double, wrong_stan, wrong_terminal, decline, partial, drop_before,
+silent, lost, double, wrong_stan, wrong_terminal, wrong_arpc, decline, partial, drop_before,
 drop_after, garbage, half.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

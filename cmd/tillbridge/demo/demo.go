@@ -1,7 +1,8 @@
 // Package demo plays a shop's day without any hardware: a virtual pad, a
-// virtual terminal, a virtual acquirer and a virtual CRM run as processes of
-// their own, the agent is this program's own `run`, and a till calls its API.
-// The agent does not know that it is a demo.
+// virtual terminal, a virtual reader, a virtual acquirer and a virtual CRM run
+// as processes of their own, the agent is this program's own `run` (for the
+// reader, which stands on USB, `sim counter`), and a till calls its API. The
+// agent does not know that it is a demo.
 //
 // [Run] is the whole of it. What the day showed is judged by the books of
 // acquirer, terminal and CRM, never by the agent's.
@@ -59,7 +60,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 // day is the story in order.
 func (s *shop) day(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.open, s.morning, s.corrections, s.terminal, s.crmDown, s.powerCut, s.replug, s.crmBack, s.closing,
+		s.open, s.morning, s.corrections, s.terminal, s.crmDown, s.powerCut, s.replug, s.crmBack, s.plainReader, s.closing,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -14,6 +14,7 @@ type Result struct {
 	Refunds  int      `json:"refunds"`
 	Acquirer Acquirer `json:"acquirer"`
 	Terminal Terminal `json:"terminal"`
+	Reader   Reader   `json:"reader"`
 	CRM      CRM      `json:"crm"`
 	Agent    Agent    `json:"agent"`
 	Pad      Pad      `json:"pad"`
@@ -48,6 +49,11 @@ type Terminal struct {
 	Reversals     int `json:"reversals"`
 	DoubleCharges int `json:"double_charges"`
 	Recovered     int `json:"recovered"` // sales whose answer was lost and asked for
+}
+
+// Reader is what happened at the plain chip reader.
+type Reader struct {
+	Payments int `json:"payments"`
 }
 
 // CRM is what the CRM's own ledger says.
@@ -149,6 +155,7 @@ func (r *Result) Text() string {
 		r.Acquirer.Authorisations, r.Acquirer.Reversals, r.Acquirer.DoubleCharges, amounts(r.Books.Acquirer))
 	line("terminal", "%d sales, %d reversals, %d double charges, %d lost answer(s) recovered; net %s",
 		r.Terminal.Sales, r.Terminal.Reversals, r.Terminal.DoubleCharges, r.Terminal.Recovered, amounts(r.Books.Terminal))
+	line("reader", "%d payments with this program's own kernel and software encryption on the PC", r.Reader.Payments)
 	line("CRM", "%d delivered, %d redelivered, %d applied twice, %d out of order, %d given up; net %s",
 		r.CRM.Delivered, r.CRM.Redelivered, r.CRM.Duplicates, r.CRM.OutOfOrder, r.CRM.Dead, amounts(r.Books.CRM))
 	mem := "memory not told by this system"

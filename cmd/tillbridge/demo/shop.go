@@ -22,12 +22,14 @@ type shop struct {
 	launch *launcher
 	result *Result
 
-	pad, zvt, acquirer, crm, agent *process
+	pad, zvt, reader, acquirer, crm, agent *process
 
-	lane1, lane2 *till
-	control      string // of the agent
-	canaries     []canary
-	first        payment // the morning's first sale
+	counter *process // the agent of lane 3
+
+	lane1, lane2, lane3 *till
+	control             string // of the agent
+	canaries            []canary
+	first               payment // the morning's first sale
 }
 
 func (s *shop) path(parts ...string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -319,7 +320,7 @@ func (s *shop) closing(ctx context.Context) error {
 	if err := s.books(ctx); err != nil {
 		return err
 	}
-	for _, p := range []*process{s.agent, s.pad, s.zvt, s.acquirer, s.crm} {
+	for _, p := range []*process{s.counter, s.reader, s.agent, s.pad, s.zvt, s.acquirer, s.crm} {
 		if err := p.close(); err != nil {
 			return err
 		}
@@ -345,8 +346,12 @@ func (s *shop) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	third, err := s.lane3.all(ctx)
+	if err != nil {
+		return err
+	}
 	c := &s.result.Payments
-	for _, p := range append(list, other...) {
+	for _, p := range slices.Concat(list, other, third) {
 		c.Total++
 		switch p.Status {
 		case "succeeded":
