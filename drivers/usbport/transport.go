@@ -19,6 +19,10 @@ type transport struct {
 	p      pipe
 	o      Options
 
+	// left is told of a device that does not close; closed is closed when it
+	// does. May be nil.
+	left func(closed <-chan struct{})
+
 	messages chan []byte
 	ctx      context.Context // of the pumps and of transfers
 	cancel   context.CancelFunc
@@ -35,7 +39,11 @@ type transport struct {
 func newTransport(port drivers.Port, number int, p pipe, o Options) *transport {
 	t := &transport{port: port, number: number, p: p, o: o, messages: make(chan []byte, 16), ended: make(chan struct{}), closed: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.pumps.Go(func() { t.pump(p.read, roundUp(o.MaxMessage, p.packet())) })
+	longest := o.MaxMessage
+	if n := p.message(); n > 0 {
+		longest = n
+	}
+	t.pumps.Go(func() { t.pump(p.read, roundUp(longest, p.packet())) })
 	if n := p.eventSize(); n > 0 {
 		t.pumps.Go(func() { t.pump(p.readEvent, n) })
 	}
@@ -216,13 +224,32 @@ func (t *transport) Close() error {
 	t.cancel()
 	expired, stop := context.WithCancel(context.Background())
 	stop()
-	_, _, _ = abandon(expired, t.o.Abandon, func() (int, error) { t.pumps.Wait(); return 0, nil })
-	_, err, back := abandon(expired, t.o.Abandon, func() (int, error) { return 0, t.p.close() })
-	if !back {
-		err = errors.New("usbport: the device does not close; it was left to the system")
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		t.pumps.Wait()
+	}()
+	// Whatever hangs in the system ends when the device is pulled, at the latest:
+	// this goroutine closes the device then.
+	closed := make(chan struct{})
+	var err error
+	go func() {
+		defer close(closed)
+		_, _, _ = abandon(expired, t.o.Abandon, func() (int, error) { <-waited; return 0, nil })
+		t.p.release()
+		<-waited
+		err = t.p.close()
+	}()
+	_, _, back := abandon(expired, 2*t.o.Abandon, func() (int, error) { <-closed; return 0, nil })
+	if back {
+		t.failed = err
+		return err
 	}
-	t.failed = err
-	return err
+	if t.left != nil {
+		t.left(closed)
+	}
+	t.failed = ErrStuck
+	return t.failed
 }
 
 // Info is the port, with the names that the device gave when it was opened.

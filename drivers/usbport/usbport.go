@@ -12,9 +12,13 @@
 //
 // Lessons of the library that live here: making a context panics on a machine
 // without USB; a cancelled transfer may never come back, so it is waited for a
-// while and then abandoned with its device; read buffers are multiples of the
-// endpoint's packet size; a hot-plugged device may be seen by a new context
-// alone, so each scan has its own.
+// while and then abandoned with its device, which is not opened again
+// ([ErrStuck]) until the system has let go of it; read buffers are multiples of
+// the endpoint's packet size, and those of HID as long as the longest report,
+// because a report that fills its packets ends no longer transfer; an endpoint
+// that stalled is cleared; only the interface that is opened is taken from the
+// kernel's driver; a hot-plugged device may be seen by a new context alone, so
+// each scan has its own.
 //
 // What it does not do: hot-plug events (the supervisor polls), isochronous
 // transfers, keyboards and mice.
@@ -26,6 +30,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"tillbridge/drivers"
@@ -36,6 +41,10 @@ var ErrNotBuilt = errors.New("USB cannot be used: this program was built without
 
 // ErrNoSubsystem says that the machine has no USB.
 var ErrNoSubsystem = errors.New("USB cannot be used: this machine shows no USB subsystem; in a container or guest, pass /dev/bus/usb and /sys/bus/usb through")
+
+// ErrStuck says that the device was given up with a transfer that does not come
+// back, and that the system still holds it.
+var ErrStuck = errors.New("usbport: the device does not let go of a transfer: unplug it and plug it in again")
 
 // Options of [New]. The zero value and nil are valid.
 type Options struct {
@@ -67,7 +76,12 @@ func (o *Options) normal() Options {
 }
 
 // Bus finds and opens USB interfaces.
-type Bus struct{ o Options }
+type Bus struct {
+	o Options
+
+	mu    sync.Mutex
+	stuck map[string]<-chan struct{} // closed when the device of that path is closed at last
+}
 
 var (
 	_ drivers.Bus      = (*Bus)(nil)
@@ -75,7 +89,35 @@ var (
 )
 
 // New makes the bus; it touches nothing.
-func New(o *Options) *Bus { return &Bus{o.normal()} }
+func New(o *Options) *Bus { return &Bus{o: o.normal(), stuck: map[string]<-chan struct{}{}} }
+
+// device is a path without its interface: what hangs is a device.
+func device(path string) string { return path[:max(0, strings.LastIndexByte(path, ':'))] }
+
+// leave remembers a device that does not close.
+func (b *Bus) leave(path string, closed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stuck[device(path)] = closed
+}
+
+// held reports that a device was left and has not closed yet. Every further
+// attempt would hang as well, and leave a thread behind.
+func (b *Bus) held(path string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	closed, ok := b.stuck[device(path)]
+	if !ok {
+		return false
+	}
+	select {
+	case <-closed:
+		delete(b.stuck, device(path))
+		return false
+	default:
+		return true
+	}
+}
 
 // Classes that are listed.
 const (
@@ -90,6 +132,7 @@ type seen struct {
 	vid, pid   uint16
 	number     int
 	class, sub byte
+	address    int  // new with every plug
 	in, out    bool // endpoints of the kind that its class needs
 }
 
@@ -111,7 +154,7 @@ func (s seen) port() (p drivers.Port, ok bool) {
 	}
 	at := fmt.Sprintf("%d-%s", s.bus, strings.Join(parts, "."))
 	return drivers.Port{Kind: kind, Path: fmt.Sprintf("usb:%s:%d", at, s.number), Location: fmt.Sprintf("%s:%d", at, s.number),
-		VID: s.vid, PID: s.pid, Class: s.class}, true
+		VID: s.vid, PID: s.pid, Class: s.class, Node: strconv.Itoa(s.address)}, true
 }
 
 // interfaceOf is the interface number in a path that port made.
@@ -140,6 +183,12 @@ type pipe interface {
 	write(ctx context.Context, p []byte) (int, error)
 	control(requestType, request byte, value, index uint16, data []byte) (int, error)
 	packet() int
+	// message is the longest message that read can bring, or 0 where the device
+	// does not say.
+	message() int
 	eventSize() int
+	// release gives the interface back to the system, which ends the transfers
+	// that are under way on it. close closes what is left.
+	release()
 	close() error
 }

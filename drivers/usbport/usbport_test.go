@@ -17,7 +17,11 @@ type fake struct {
 	gone      chan struct{}
 	stuck     chan struct{} // not nil: transfers return only when it is closed
 	writes    [][]byte
+	longest   int
 	closes    int
+	released  int
+	asked     int  // length of the last read
+	letGo     bool // release ends what is stuck
 }
 
 func newFake() *fake {
@@ -40,6 +44,7 @@ func (f *fake) transfer(ctx context.Context, from chan []byte, p []byte) (int, e
 }
 
 func (f *fake) read(ctx context.Context, p []byte) (int, error) {
+	f.asked = len(p)
 	if len(p)%64 != 0 {
 		return 0, errors.New("overflow: the buffer is no whole number of packets")
 	}
@@ -60,8 +65,15 @@ func (f *fake) control(_, _ byte, _, _ uint16, data []byte) (int, error) {
 	return copy(data, "abc"), nil
 }
 func (f *fake) packet() int    { return 64 }
+func (f *fake) message() int   { return f.longest }
 func (f *fake) eventSize() int { return 8 }
-func (f *fake) close() error   { f.closes++; return nil }
+func (f *fake) release() {
+	f.released++
+	if f.letGo {
+		close(f.stuck)
+	}
+}
+func (f *fake) close() error { f.closes++; return nil }
 
 var place = drivers.Port{Kind: drivers.KindUSB, Path: "usb:1-2:0"}
 
@@ -134,27 +146,59 @@ func TestUnplug(t *testing.T) {
 }
 
 // A cancelled transfer that never comes back costs the device, not a goroutine
-// that waits.
+// that waits: the interface is given back, which ends it; where even that does
+// not, the device is left, and closed when the system lets go.
 func TestStuckCancelIsAbandoned(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		f.stuck = make(chan struct{})
-		tr := newTransport(place, 0, f, (&Options{}).normal())
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start := time.Now()
-		if _, err := tr.Write(ctx, []byte{1}); !errors.Is(err, drivers.ErrUnplugged) {
-			t.Errorf("write: %v", err)
-		}
-		if err := tr.Close(); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(start); took > 10*time.Second || f.closes != 1 {
-			t.Errorf("after %v, closed %d times", took, f.closes)
-		}
-		close(f.stuck)
-		synctest.Wait()
-	})
+	for _, helps := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.stuck = make(chan struct{})
+			f.letGo = helps
+			tr := newTransport(place, 0, f, (&Options{}).normal())
+			bus := New(nil)
+			tr.left = func(closed <-chan struct{}) { bus.leave(place.Path, closed) }
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			start := time.Now()
+			if _, err := tr.Write(ctx, []byte{1}); !errors.Is(err, drivers.ErrUnplugged) {
+				t.Errorf("write: %v", err)
+			}
+			err := tr.Close()
+			if took := time.Since(start); took > 10*time.Second || f.released != 1 {
+				t.Errorf("after %v, released %d times", took, f.released)
+			}
+			if helps {
+				if err != nil || f.closes != 1 || bus.held(place.Path) {
+					t.Errorf("%v, closed %d times", err, f.closes)
+				}
+				return
+			}
+			if !errors.Is(err, ErrStuck) || f.closes != 0 || !bus.held("usb:1-2:7") || bus.held("usb:1-3:0") {
+				t.Errorf("%v, closed %d times", err, f.closes)
+			}
+			close(f.stuck)
+			synctest.Wait()
+			if f.closes != 1 || bus.held(place.Path) {
+				t.Errorf("the system let go: closed %d times", f.closes)
+			}
+		})
+	}
+}
+
+// A transfer is as long as the longest report, or as the longest message.
+func TestLengthOfTransfers(t *testing.T) {
+	for _, c := range []struct{ longest, want int }{{0, 320}, {64, 64}, {65, 128}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.longest = c.longest
+			tr := newTransport(place, 0, f, (&Options{MaxMessage: 271}).normal())
+			synctest.Wait()
+			if f.asked != c.want {
+				t.Errorf("longest %d: %d bytes asked for, not %d", c.longest, f.asked, c.want)
+			}
+			tr.Close()
+		})
+	}
 }
 
 func TestPorts(t *testing.T) {
