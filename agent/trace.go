@@ -45,7 +45,8 @@ func newTracer(dir string) *tracer {
 	return &tracer{dir: dir, redactors: map[string]drivers.Redactor{}, taps: map[*tap]bool{}}
 }
 
-// wrap puts a tap around a device's transport.
+// wrap puts a tap around a device's transport, which keeps what the port can do
+// beyond reading and writing: drivers ask for it.
 func (t *tracer) wrap(device string, inner drivers.Transport) drivers.Transport {
 	p := &tap{t: t, device: device, inner: inner}
 	t.mu.Lock()
@@ -54,7 +55,30 @@ func (t *tracer) wrap(device string, inner drivers.Transport) drivers.Transport 
 	if t.covers(device) {
 		p.start()
 	}
+	switch port := inner.(type) {
+	case usbPort:
+		return usbTap{p, port}
+	case drivers.LineSetter:
+		return serialTap{p, port}
+	}
 	return p
+}
+
+// usbPort is what a USB port has beside its endpoints.
+type usbPort interface {
+	Control(ctx context.Context, requestType, request byte, value, index uint16, data []byte) (int, error)
+	InterfaceNumber() int
+}
+
+// usbTap and serialTap are taps of ports that can do more.
+type usbTap struct {
+	*tap
+	usbPort
+}
+
+type serialTap struct {
+	*tap
+	drivers.LineSetter
 }
 
 // covers reports whether a trace is on for a device. The caller holds mu.
@@ -183,14 +207,6 @@ func (p *tap) Close() error {
 	delete(p.t.taps, p)
 	p.stop()
 	return err
-}
-
-// SetLine passes the mode of a serial line on.
-func (p *tap) SetLine(m drivers.LineMode) error {
-	if s, ok := p.inner.(drivers.LineSetter); ok {
-		return s.SetLine(m)
-	}
-	return nil
 }
 
 // open is a transport whose Close does nothing: the end of a recording is not

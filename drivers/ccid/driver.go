@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -129,12 +130,11 @@ func (r *Reader) describe(ctx context.Context, c Controller) error {
 	}
 	choice := list[0]
 	if i, ok := r.link.t.(interface{ InterfaceNumber() int }); ok {
-		for _, one := range list {
-			if int(one.Number) == i.InterfaceNumber() {
-				choice = one
-				break
-			}
+		at := slices.IndexFunc(list, func(one Interface) bool { return int(one.Number) == i.InterfaceNumber() })
+		if at < 0 {
+			return fmt.Errorf("%w: interface %d is no chip card reader", ErrMessage, i.InterfaceNumber())
 		}
+		choice = list[at]
 	}
 	r.link.control, r.link.iface = c, uint16(choice.Number)
 	r.descriptor = choice.Descriptor

@@ -1,6 +1,7 @@
 package ccid
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -57,27 +58,51 @@ func guardDepth(command []byte, depth int) error {
 	return nil
 }
 
-// CardData marks what may be card data in recorded messages: everything that
-// the card said but its answer to reset and bare status words, and everything
-// behind the first four bytes of what it was sent.
+// CardData marks what may be card data in recorded messages, one or several
+// behind one another: everything that the card said but its answer to reset and
+// bare status words, and everything behind the first four bytes of what it was
+// sent.
 func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
+	var spans []drivers.Span
+	for at := 0; at < len(wire); {
+		rest := wire[at:]
+		if fromDevice && len(rest) > 2 && rest[0] == NotifySlotChange && rest[2]&0xF0 == 0x80 {
+			at += 2 // of one slot, with an answer behind it
+			continue
+		}
+		n := len(rest)
+		if n > headerLen && typeName(rest[0]) != "" {
+			if said := uint64(binary.LittleEndian.Uint32(rest[1:5])); said < uint64(n-headerLen) && (said > 0 || rest[0] != Parameters) {
+				n = headerLen + int(said)
+			}
+		}
+		for _, s := range cardData(fromDevice, rest[:n]) {
+			spans = append(spans, drivers.Span{Start: at + s.Start, End: at + s.End})
+		}
+		at += n
+	}
+	return spans
+}
+
+// cardData is CardData of one message.
+func cardData(fromDevice bool, wire []byte) []drivers.Span {
 	if len(wire) <= headerLen {
 		return nil
 	}
 	start := headerLen
-	if !fromDevice {
-		if wire[0] != XfrBlock && wire[0] != Secure && wire[0] != Escape {
-			return nil
-		}
+	switch data := wire[headerLen:]; {
+	case !fromDevice && (wire[0] == XfrBlock || wire[0] == Secure || wire[0] == Escape):
 		if !continues(wire[8]) {
 			start += 4
 		}
-	} else if wire[0] == Parameters && len(wire) <= headerLen+7 || wire[0] == DataRate && len(wire) <= headerLen+8 {
+	case !fromDevice && wire[0] == SetParameters && len(data) <= 7, wire[0] == Parameters && len(data) <= 7, wire[0] == DataRate && len(data) <= 8:
 		return nil
-	} else if data := wire[headerLen:]; wire[0] == DataBlock {
+	case wire[0] == DataBlock:
 		if _, err := apdu.ParseATR(data); err == nil || len(data) <= 2 {
 			return nil
 		}
+	case fromDevice && typeName(wire[0]) == "": // no message: it may begin anywhere
+		start = 0
 	}
 	if start >= len(wire) {
 		return nil

@@ -102,6 +102,27 @@ func (h *hand) open(t *testing.T, play func(t *testing.T, r *ccid.Reader)) {
 	})
 }
 
+// numbered is a port that says which interface of the device it is.
+type numbered struct {
+	drivers.Transport
+	*hand
+	number int
+}
+
+func (n numbered) InterfaceNumber() int { return n.number }
+
+// The descriptor of another interface is not taken for this one's.
+func TestInterfaceThatIsNoReader(t *testing.T) {
+	for number, ok := range map[int]bool{0: true, 1: false} {
+		host, device := drivertest.Pipe(drivertest.PipeOptions{Port: port})
+		device.Close()
+		_, err := ccid.Driver{}.Open(within(t), numbered{host, &hand{descriptor: tpdu()}, number}, drivers.Config{})
+		if errors.Is(err, ccid.ErrMessage) == ok {
+			t.Errorf("interface %d: %v", number, err)
+		}
+	}
+}
+
 // block is a T=1 block with LRC as an answer to m.
 func block(m ccid.Message, pcb byte, inf ...byte) []byte {
 	b := append([]byte{0, pcb, byte(len(inf))}, inf...)
@@ -290,6 +311,34 @@ func TestTraceOfAPiece(t *testing.T) {
 			if strings.Contains(line, "4111") {
 				t.Errorf("level %02X: %s", level, line)
 			}
+		}
+	}
+	// A turn holds all messages until the other side speaks.
+	answer := ccid.Message{Type: ccid.DataBlock, Data: append(bytes.Clone(data), 0x90, 0)}.Append(nil)
+	command := ccid.Message{Type: ccid.XfrBlock, Data: append([]byte{0, 0xDA, 0, 0, 8}, data...)}.Append(nil)
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	for name, c := range map[string]struct {
+		from bool
+		wire []byte
+	}{
+		"notice, answer":          {true, join([]byte{0x50, 3}, answer)},
+		"time, answer":            {true, join(ccid.Message{Type: ccid.DataBlock, P1: 0x80}.Append(nil), answer)},
+		"state, answer":           {true, join(ccid.Message{Type: ccid.SlotStatus}.Append(nil), answer)},
+		"parameters, answer":      {true, join(ccid.Message{Type: ccid.Parameters, Data: make([]byte, 7)}.Append(nil), answer)},
+		"status word, answer":     {true, join(ccid.Message{Type: ccid.DataBlock, Data: []byte{0x61, 9}}.Append(nil), answer)},
+		"answer, notice, answer":  {true, join(answer, []byte{0x50, 2}, answer)},
+		"the rest of an answer":   {true, answer[9:]},
+		"answer to reset, answer": {true, join(ccid.Message{Type: ccid.DataBlock, Data: echo{}.ATR()}.Append(nil), answer)},
+		"abort, command":          {false, join(ccid.Message{Type: ccid.Abort}.Append(nil), command)},
+		"parameters, command":     {false, join(ccid.Message{Type: ccid.SetParameters, Data: make([]byte, 5)}.Append(nil), command)},
+		"command, command":        {false, join(command, command)},
+	} {
+		left := bytes.Clone(c.wire)
+		for _, s := range (ccid.Driver{}).CardData(c.from, c.wire) {
+			clear(left[s.Start:s.End])
+		}
+		if bytes.Contains(left, data[:3]) {
+			t.Errorf("%s: data stay", name)
 		}
 	}
 	// What only calls itself something else is hidden as well.

@@ -1,10 +1,14 @@
 package neo2_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -263,4 +267,47 @@ func TestStrayReports(t *testing.T) {
 			t.Error("reports that spoil nothing, or everything, show nothing")
 		}
 	})
+}
+
+// Nothing that is logged, returned or printed under any verb holds the card's
+// number or track, whatever the reader gives out.
+func TestNothingShowsTheCard(t *testing.T) {
+	pan := theCard().PAN()
+	track := strings.ReplaceAll(theCard().Track2(), "D", "=")
+	for _, f := range []string{"", "encryption-off", "clear-data", "no-attribution", "wrong-attribution", "no-ksn", "odd-result", "wrong-amount", "bad-crc"} {
+		for way, step := range map[string]virtual.Step{"insert": insert, "tap": tap, "swipe": swipe} {
+			synctest.Test(t, func(t *testing.T) {
+				host, device := drivertest.Pipe(drivertest.PipeOptions{})
+				r, err := virtual.New(virtual.Options{Key: newKey(), Cards: map[string]*virtualcard.Card{"visa": theCard()}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var served sync.WaitGroup
+				served.Go(func() { r.Run(context.Background(), device.Stream()) })
+				var out bytes.Buffer
+				log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				dev, err := neo2.New().Open(t.Context(), host, drivers.Config{Log: log})
+				if err != nil {
+					t.Fatal(err)
+				}
+				steps(t, r, step)
+				if f != "" {
+					steps(t, r, fault(f))
+				}
+				card, o, err := pay(t.Context(), dev, terms(1000), approval)
+				log.Info("end", "card", card, "outcome", o, "err", err, "terms", terms(1000))
+				for _, v := range []any{card, o, err, card.Data} {
+					fmt.Fprintf(&out, "%v %+v %#v %s %x %q\n", v, v, v, v, v, v)
+				}
+				dev.Close()
+				host.Close()
+				served.Wait()
+				for _, secret := range []string{pan, pan[4:14], track, hex.EncodeToString([]byte(pan)), hex.EncodeToString([]byte(pan[6:12]))} {
+					if strings.Contains(strings.ToLower(out.String()), strings.ToLower(secret)) {
+						t.Errorf("%s %s: the card shows", f, way)
+					}
+				}
+			})
+		}
+	}
 }
