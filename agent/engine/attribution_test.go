@@ -151,3 +151,29 @@ func TestReversalAtTheTerminalMeetsAPerson(t *testing.T) {
 	}
 	wantState(t, a.pay("k2", sale(500)), payment.Succeeded, payment.StageNone)
 }
+
+// TestSameTransaction: real terminals give two payments in a row the same
+// receipt number (trace 000732 and 000733, both receipt 0002).
+func TestSameTransaction(t *testing.T) {
+	ref := func(trace, receipt, date, clock string) payment.TerminalRef {
+		return payment.TerminalRef{TerminalID: "52000001", Trace: trace, Receipt: receipt, Date: date, Time: clock}
+	}
+	for name, c := range map[string]struct {
+		a, b             payment.TerminalRef
+		same, comparable bool
+	}{
+		"copy":                             {ref("000732", "0002", "0629", "122306"), ref("000732", "0002", "0629", "122306"), true, true},
+		"next trace, same receipt":         {ref("000732", "0002", "0629", "122306"), ref("000733", "0002", "0629", "123005"), false, true},
+		"no trace, same receipt, later":    {ref("", "0002", "0629", "122306"), ref("", "0002", "0629", "123005"), false, true},
+		"no trace, same receipt and time":  {ref("", "0002", "0629", "122306"), ref("", "0002", "0629", "122306"), true, true},
+		"no trace, same receipt, no time":  {ref("", "0002", "0629", "122306"), ref("", "0002", "0629", ""), true, true},
+		"trace on one side, later":         {ref("000732", "0002", "0629", "122306"), ref("", "0002", "0629", "123005"), false, true},
+		"same trace after a year":          {ref("000732", "", "0629", ""), ref("000732", "", "0628", ""), false, true},
+		"nothing in common":                {ref("000732", "", "", ""), ref("", "0002", "", ""), false, false},
+		"same numbers at another terminal": {ref("000732", "0002", "", ""), payment.TerminalRef{TerminalID: "52000009", Trace: "000732", Receipt: "0002"}, false, true},
+	} {
+		if same, ok := sameRef(c.a, c.b); same != c.same || ok != c.comparable {
+			t.Errorf("%s: same %v, comparable %v", name, same, ok)
+		}
+	}
+}

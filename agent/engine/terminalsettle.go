@@ -193,7 +193,8 @@ func sameRef(a, b payment.TerminalRef) (same, comparable bool) {
 	case a.Trace != "" && b.Trace != "":
 		return a.Trace == b.Trace && !differs(a.Receipt, b.Receipt) && !differs(a.Date, b.Date), true
 	case a.Receipt != "" && b.Receipt != "":
-		return a.Receipt == b.Receipt && !differs(a.Date, b.Date), true
+		// A receipt number may be given twice in a row.
+		return a.Receipt == b.Receipt && !differs(a.Date, b.Date) && !differs(a.Time, b.Time), true
 	}
 	return false, false
 }

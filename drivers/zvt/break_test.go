@@ -342,3 +342,44 @@ func TestDoubtThatTheTerminalCannotSettle(t *testing.T) {
 		}
 	})
 }
+
+// A record that this driver cannot read is no silence of the terminal, and no
+// reason to refuse the next sale: after a bounded number of such answers a
+// person decides.
+func TestRecordThatCannotBeRead(t *testing.T) {
+	for name, status := range map[string][]byte{
+		"unknown BMP":    joined(approved, []byte{0xC7, 0x01}),
+		"lying length":   joined(approved, []byte{0x3C, 0xF9, 0xF9, 0xF9, 0x41}),
+		"without result": approved[2:],
+		"broken TLV":     joined(approved, []byte{0x06, 0x03, 0x1F, 0x12, 0x09}),
+		"two results":    joined(approved, []byte{0x27, 0x05}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := script(t, joined(positive, apduOf(zvt.CmdStatusInformation, status)), completed, nil,
+					joined(positive, apduOf(zvt.CmdStatusInformation, approved)), completed)
+				defer c.end()
+				if a, err := c.last(); a.Result != drivers.Unknown || err != nil || a.Text == "" {
+					t.Errorf("%+v, %v", a, err)
+				}
+				if a, err := c.perform(euros(drivers.OpSale, 1000)); a.Result != drivers.Approved || err != nil {
+					t.Errorf("the next sale: %s, %v", a.Result, err)
+				}
+			})
+		})
+	}
+}
+
+// Older terminals add BMP 92, data of a chip card's offline payment.
+func TestStatusOfAnOfflineChipPayment(t *testing.T) {
+	data := joined(approved, []byte{0x92, 0xF0, 0xF0, 0xF3, 0x41, 0x42, 0x43, 0x87, 0x00, 0x07})
+	s, err := zvt.ParseStatus(data, zvt.CP437)
+	if err != nil || s.Amount != 1000 || s.Receipt != "0007" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	wire := zvt.Append(nil, zvt.CmdStatusInformation, data)
+	spans := (zvt.Driver{}).CardData(true, wire)
+	if len(spans) != 1 || string(wire[spans[0].Start:spans[0].End]) != "ABC" {
+		t.Errorf("cut out of a trace: %v", spans)
+	}
+}

@@ -100,6 +100,7 @@ func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 	data := append(append([]byte{}, d.set.password...), bmpServiceByte, 0x03)
 	var said *drivers.TerminalAnswer
 	var first []byte
+	var unreadable error
 	e := d.run(ctx, exchange{cmd: CmdRepeatReceipt, data: data,
 		status: func(data []byte) (byte, error) {
 			if said != nil {
@@ -111,7 +112,8 @@ func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 			}
 			s, err := ParseStatus(data, d.info.charset())
 			if err != nil || !s.HasResult {
-				return 0, fmt.Errorf("zvt: the record cannot be read: %w", errors.Join(err, ErrMalformed))
+				unreadable = fmt.Errorf("zvt: the record cannot be read: %w", errors.Join(err, ErrMalformed))
+				return 0, nil // it is a copy: the answer decides nothing, and the line stays fit
 			}
 			a := answerOf(s, drivers.TerminalRequest{})
 			first, said = bytes.Clone(data), &a
@@ -119,6 +121,11 @@ func (d *device) Last(ctx context.Context) (drivers.TerminalAnswer, error) {
 		}})
 	unknown := drivers.TerminalAnswer{Result: drivers.Unknown}
 	switch {
+	case unreadable != nil && e.how == completed && e.err == nil:
+		d.doubt = false
+		d.log.Warn("the terminal's record of its last operation cannot be read", "device", d.name, "err", unreadable)
+		unknown.Text = "the terminal's record of its last operation cannot be read"
+		return unknown, nil
 	case e.how == completed && said != nil:
 		d.doubt = false
 		said.Receipt = redact(e.prints)

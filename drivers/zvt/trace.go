@@ -133,7 +133,7 @@ func framedAPDUs(wire []byte) (list []wireAPDU, controls []byte) {
 
 // cardBMPs hold card data, or a password.
 var cardBMPs = map[byte]bool{bmpExpiry: true, bmpPAN: true, bmpTrack1: true, bmpTrack2: true, bmpTrack3: true, bmpSyncChip: true,
-	bmpCVV: true, bmpGeldKarte: true, bmpPassword: true}
+	bmpCVV: true, bmpOfflineChip: true, bmpGeldKarte: true, bmpPassword: true}
 
 // cardTags of a container hold card data: tracks, PAN, holder, expiry.
 var cardTags = map[uint32]bool{0x56: true, 0x57: true, 0x5A: true, 0x5F20: true, 0x5F24: true, 0x9F1F: true, 0x9F20: true, 0x9F6B: true}
@@ -147,7 +147,7 @@ var passworded = map[Command]bool{CmdRegistration: true, CmdRepeatReceipt: true,
 	CmdInitialisation: true, CmdStatusEnquiry: true}
 
 // CardData finds PAN, tracks, expiry, CVV, chip data and passwords (BMPs 0E,
-// 22, 23, 24, 2D, 2E, 3A, 3D, 9A and EMV tags of the container). What cannot be
+// 22, 23, 24, 2D, 2E, 3A, 3D, 92, 9A and EMV tags of the container). What cannot be
 // read is cut to its end: behind a known command from the first field that is
 // none, else, and where a checksum is wrong, from the third byte.
 func (Driver) CardData(fromDevice bool, wire []byte) []drivers.Span {
