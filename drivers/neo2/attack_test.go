@@ -311,3 +311,31 @@ func TestNothingShowsTheCard(t *testing.T) {
 		}
 	}
 }
+
+// The answer to the read of an earlier payment is known by its KSN, also where
+// nothing else in it differs: a DUKPT key is used once.
+func TestAnEarlierCardIsNotReadAgain(t *testing.T) {
+	for at, entries := range map[string][]emv.Entry{"60-10": {emv.EntryContact}, "02-40": {emv.EntryContactless}} {
+		t.Run(at, func(t *testing.T) {
+			withEar(t, func(t *testing.T, e *ear, r *virtual.Reader, d drivers.Device) {
+				for range 3 {
+					steps(t, r, insert, tap)
+				}
+				if _, o, err := pay(t.Context(), d, terms(1000, entries...), approval); err != nil || o.Decision != emv.Approved {
+					t.Fatalf("%s %v", o.Decision, err)
+				}
+				old := e.got[at]
+				if _, o, err := pay(t.Context(), d, terms(1000, entries...), approval); err != nil || o.Decision != emv.Approved {
+					t.Fatalf("a second payment: %s %v", o.Decision, err)
+				}
+				for _, stale := range [][]byte{old, e.got[at]} {
+					e.slip[at] = stale
+					card, o, err := pay(t.Context(), d, terms(1000, entries...), approval)
+					if !errors.Is(err, drivers.ErrRefused) || !card.Data.Empty() {
+						t.Errorf("%s %v", o.Decision, err)
+					}
+				}
+			})
+		})
+	}
+}

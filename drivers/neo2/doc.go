@@ -23,6 +23,8 @@
 //   - Card data is taken as ciphertext with its KSN, under an attribution byte
 //     that says that encryption was on. Anything else of a card, and an answer
 //     without that byte, is drivers.ErrRefused; clear values are dropped.
+//   - A KSN that was used already is the answer of an earlier payment, and
+//     drivers.ErrRefused.
 //   - A cryptogram over another amount, currency or date than asked for is
 //     [ErrAmount], never an approval; a code that is not known is no approval.
 //   - After a failure the next command begins with 05-01 (cancel) and a line

@@ -89,6 +89,7 @@ type device struct {
 
 	id      drivers.Identity
 	session *session
+	ksn     map[string]uint32 // last counter of each key for card data
 }
 
 var (
@@ -116,7 +117,7 @@ func (d Driver) Open(ctx context.Context, t drivers.Transport, c drivers.Config)
 	if set.Reports != nil {
 		reports = *set.Reports
 	}
-	dev := &device{set: set, log: log, l: newLink(t, log, reports), busy: make(chan struct{}, 1),
+	dev := &device{set: set, log: log, l: newLink(t, log, reports), busy: make(chan struct{}, 1), ksn: map[string]uint32{},
 		info: drivers.Info{Protocol: d.Name(), Port: port}}
 	if err := dev.meet(ctx, t); err != nil {
 		return fail(err)

@@ -11,6 +11,7 @@ import (
 	"tillbridge/drivers"
 	"tillbridge/emv"
 	"tillbridge/emv/tlv"
+	"tillbridge/p2pe"
 )
 
 // Errors of a payment that callers branch on.
@@ -362,7 +363,22 @@ func (s *session) card(a Attribution, data []byte) (emv.Card, error) {
 	if err := c.Data.Check(); err != nil {
 		return emv.Card{}, fmt.Errorf("%w (%w)", drivers.ErrRefused, err)
 	}
+	if !s.d.fresh(c.Data.KSN) {
+		return emv.Card{}, fmt.Errorf("%w (its KSN was used: this is the answer of an earlier payment)", drivers.ErrRefused)
+	}
 	return c, nil
+}
+
+// fresh reports whether a KSN comes after all that this reader used for card
+// data: the counter of a DUKPT key only rises (X9.24-1, X9.24-3).
+func (d *device) fresh(ksn p2pe.KSN) bool {
+	n, _ := ksn.Counter()
+	key := ksn.Device()
+	if last, used := d.ksn[key]; used && n <= last {
+		return false
+	}
+	d.ksn[key] = n
+	return true
 }
 
 // find returns the value of the first unprotected object with a tag.
