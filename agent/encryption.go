@@ -170,7 +170,7 @@ func (e *encryption) close() {
 // notEncrypted is what people read where card data cannot be encrypted.
 func notEncrypted(fault error) api.Alert {
 	alert := api.Alert{Code: "device.no_encrypter", Severity: "critical", Remedy: "tillbridge keys status",
-		Text: "readers that do not encrypt take no payments: " + fault.Error()}
+		Text: "readers that do not encrypt take no payments: " + engine.Plain(fault)}
 	if c, ok := errors.AsType[interface {
 		error
 		Code() string

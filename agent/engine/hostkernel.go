@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,16 @@ func notEncrypted(err error) *refusal {
 	}](err); ok {
 		code = c.Code()
 	}
-	return &refusal{code, "the card data cannot be encrypted, so nothing was sent and nothing charged: " + safeText(err.Error(), 400)}
+	return &refusal{code, "the card data cannot be encrypted, so nothing was sent and nothing charged: " + safeText(Plain(err), 400)}
+}
+
+// Plain is an error's text without the package names that lead it.
+func Plain(err error) string {
+	text := err.Error()
+	for _, name := range []string{"contact: ", "seal: ", "keyring: ", "dukpt: "} {
+		text = strings.TrimPrefix(text, name)
+	}
+	return text
 }
 
 // hostReader is a plain reader with our kernel: a pad for the engine.
