@@ -94,6 +94,11 @@ type counter struct {
 	kind   string // of encryption
 	key    string // what [encryption] has beside it
 	child  *exec.Cmd
+
+	plugged struct {
+		sync.Mutex
+		net.Conn
+	}
 }
 
 const ksnDevice = "7A6B5C4D3E2F1001"
@@ -172,6 +177,9 @@ func (s *counter) serveReader() {
 			if err != nil {
 				return
 			}
+			s.plugged.Lock()
+			s.plugged.Conn = c
+			s.plugged.Unlock()
 			_ = s.reader.Serve(context.Background(), c)
 			c.Close()
 		}
@@ -181,6 +189,13 @@ func (s *counter) serveReader() {
 		served.Wait()
 		os.RemoveAll(dir)
 	})
+}
+
+// unplug cuts the reader off; it is plugged in again when the agent looks.
+func (s *counter) unplug() {
+	s.plugged.Lock()
+	defer s.plugged.Unlock()
+	s.plugged.Close()
 }
 
 // startTPM is swtpm, a TPM written by others.
@@ -552,6 +567,9 @@ func TestReaderSales(t *testing.T) {
 				}
 			}
 			s.end()
+			if traces, err := filepath.Glob(s.path("agent/traces/*")); err != nil || len(traces) == 0 {
+				t.Errorf("no trace was searched: %v", err)
+			}
 			s.noCard(visa.PAN(), master.PAN())
 		})
 	}
@@ -660,6 +678,29 @@ func TestReaderAgentKilledInAPayment(t *testing.T) {
 		t.Errorf("the acquirer's books: %v", b)
 	}
 	s.kill()
+	s.noCard(card.PAN())
+}
+
+// The reader is unplugged while the acquirer holds its answer: the card cannot
+// confirm the approval, so it is taken back, and the reader comes back alone.
+func TestReaderUnpluggedAfterTheRequest(t *testing.T) {
+	t.Parallel()
+	s := openCounter(t, "jwe")
+	card := s.chipCard("visa-credit")
+	s.start()
+	s.acquirer.tell(`{"cmd":"hold"}`)
+	id := s.begin("k1")
+	s.reader.Insert(card)
+	s.until("the acquirer has booked", func() bool { return s.authorisations() == 1 })
+	s.unplug()
+	s.acquirer.tell(`{"cmd":"release"}`)
+	s.want(s.ended(id), "declined", "card.refused_after_approval", "no")
+	s.reader.Remove()
+	s.want(s.sale("k2", card), "succeeded", "", "yes")
+	if b := s.books(); b["net"].(map[string]any)["978"] != 1000.0 || b["reversals"] != 1.0 || b["double_charges"] != 0.0 {
+		t.Errorf("the acquirer's books: %v", b)
+	}
+	s.end()
 	s.noCard(card.PAN())
 }
 
