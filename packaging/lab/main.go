@@ -84,7 +84,10 @@ func lab(kernelDir, pattern, console string, limit time.Duration) error {
 	nonce := make([]byte, 8)
 	rand.Read(nonce)
 	mark := hex.EncodeToString(nonce)
-	out, err := os.Create(console)
+	// Two runs at a time must not write into one file: each has its own, and the
+	// last one is kept.
+	live := filepath.Join(work, "console.txt")
+	out, err := os.Create(live)
 	if err != nil {
 		return err
 	}
@@ -96,8 +99,11 @@ func lab(kernelDir, pattern, console string, limit time.Duration) error {
 	qemuErr := qemu.Run()
 	took := time.Since(built)
 
-	text, err := os.ReadFile(console)
+	text, err := os.ReadFile(live)
 	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(console, text, 0o644); err != nil {
 		return err
 	}
 	v := judge(string(text), mark, want)
