@@ -339,3 +339,34 @@ func TestAnEarlierCardIsNotReadAgain(t *testing.T) {
 		})
 	}
 }
+
+// An answer to 60-10 that says twice, and differently, what was encrypted is
+// refused.
+func TestTwoAttributionsAreRefused(t *testing.T) {
+	const card = "DFEE120AFFFF9876543211E00001" + "5A08911F3B77C0FEA1D2" + "5710E1887ABCFE0142990011AACCBBEEDD77" + "8407A0000000031010"
+	for name, c := range map[string]struct {
+		data string
+		ok   bool
+	}{
+		"one": {"DFEE260140" + card, true}, "the same twice": {"DFEE260140" + card + "DFEE260140", true},
+		"then off": {"DFEE260140" + card + "DFEE260100", false}, "first off": {"DFEE260100" + card + "DFEE260140", false},
+		"then AES": {"DFEE260140" + card + "DFEE260142", false}, "none": {card, false}, "empty": {"DFEE2600" + card, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aReader(t, func(_ context.Context, f neo2.Frame, write func(byte, byte, []byte)) {
+				b, _ := hex.DecodeString(c.data)
+				write(f.Command, 0x63, nil)
+				write(f.Command, 0x00, b)
+			}, func(t *testing.T, d drivers.Device) {
+				s, err := d.(drivers.CardSession).Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := s.Read(t.Context(), terms(1000, emv.EntryContact))
+				if c.ok != (err == nil) || !c.ok && (!errors.Is(err, drivers.ErrRefused) || !got.Data.Empty()) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}

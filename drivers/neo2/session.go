@@ -1,6 +1,7 @@
 package neo2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -246,6 +247,11 @@ func (s *session) start(ctx context.Context) (emv.Card, error) {
 	a, ok := find(f.Data, tagAttribution)
 	if !ok || len(a) == 0 {
 		return emv.Card{}, fmt.Errorf("%w (no attribution: the reader does not say whether it encrypts)", drivers.ErrRefused)
+	}
+	for w := Walk(f.Data); w.Next(); {
+		if o := w.Object(); o.Tag == tagAttribution && !bytes.Equal(o.Value, a) {
+			return emv.Card{}, fmt.Errorf("%w (two attributions)", drivers.ErrRefused)
+		}
 	}
 	return s.card(Attribution(a[0]), f.Data)
 }
