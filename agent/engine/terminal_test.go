@@ -312,6 +312,10 @@ func TestHowATerminalEndsAPayment(t *testing.T) {
 		"part, reversal late": {set: func(d *fakeTerminal) {
 			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Unknown}}
 		}, status: payment.Declined, stage: payment.StageByRule},
+		"part, reversal told, its end lost, op not told": {set: func(d *fakeTerminal) {
+			d.noOp = true
+			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Approved, lostAck: true}}
+		}, status: payment.Declined, stage: payment.StageByRule},
 		"part, reversal undone": {set: func(d *fakeTerminal) {
 			d.script = []command{{result: drivers.Approved, amount: 400}, {result: drivers.Cancelled, lost: true}}
 		}, status: payment.Declined, stage: payment.StageByRule},

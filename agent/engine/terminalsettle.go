@@ -421,12 +421,17 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 	if p.Request.Intent == payment.IntentAuth {
 		op = drivers.OpRelease
 	}
+	its := last.does(op, p.Terminal) // the reversal: it says so, or it was told to us as that
+	if t := h.Private.TakenBack; t != nil && last.Op == "" && last.mayBeAbout(p.Terminal) {
+		answered, _ := sameRef(t.Reference, last.Reference)
+		its = its || answered
+	}
 	switch {
-	case ok && !same && last.does(op, p.Terminal) && last.Result == drivers.Approved && h.Private.Tries > 0 && h.Private.Answer != nil && last.Amount == h.Private.Answer.Amount:
+	case ok && !same && its && last.Result == drivers.Approved && h.Private.Tries > 0 && h.Private.Answer != nil && last.Amount == h.Private.Answer.Amount:
 		e.ackTerminalReversal(l, p.ID)
 		return true
 	case same && h.Private.Tries < maxTakeBack:
-	case ok && last.does(op, p.Terminal) && (last.Result == drivers.Declined || last.Result == drivers.Cancelled) && h.Private.Tries > 0 && h.Private.Tries < maxTakeBack:
+	case ok && its && (last.Result == drivers.Declined || last.Result == drivers.Cancelled) && h.Private.Tries > 0 && h.Private.Tries < maxTakeBack:
 		// Its reversal, which the terminal did not do or took back itself.
 	default:
 		e.park(l, p.ID, "the approval has to be taken back and the terminal did not do it: reverse it at the terminal")
@@ -467,7 +472,17 @@ func (e *Engine) takeBackAtTerminal(l *lane, h *held, last terminalWord) bool {
 		defer cancel()
 		var perr error
 		answer, perr = t.Perform(ctx, drivers.TerminalRequest{Op: op, Amount: amount, Currency: c.Code, CurrencyNumeric: c.Numeric, Original: referenceOf(p.Terminal),
-			Persist: func(context.Context, drivers.TerminalAnswer) error { return nil }})
+			Persist: func(ctx context.Context, a drivers.TerminalAnswer) error {
+				word := wordOf(a)
+				return e.keep(ctx, p.ID, func(w *work) error {
+					h, err := w.get(p.ID)
+					if err != nil {
+						return err
+					}
+					h.Private.TakenBack = &word
+					return w.put(h)
+				})
+			}})
 		if perr != nil {
 			e.log.Warn("a terminal's reversal ended with an error", "payment", p.ID, "err", perr)
 		}

@@ -57,6 +57,9 @@ type private struct {
 	// Order is the key of the payment's events since its first doubt or end:
 	// later ones must not overtake them, though the card becomes known meanwhile.
 	Order string `json:"order,omitempty"`
+	// TakenBack is what the terminal said of its last reversal of the payment,
+	// stored before it was told that we have it.
+	TakenBack *terminalWord `json:"taken_back,omitempty"`
 	// Tries counts the reversals sent to a terminal.
 	Tries int `json:"tries,omitempty"`
 }
