@@ -37,6 +37,10 @@ func (e *env) keyring(c *cobra.Command) (*keyring.Keyring, *config.Config, error
 	if err != nil {
 		return nil, nil, err
 	}
+	// Keys that root loads could not be read by the agent's user.
+	if name, other := otherOwner(cfg.Agent.Data, os.Geteuid()); other {
+		return nil, nil, fail(exitPermission, "keys.owner", "%s belongs to the user %s, under whom the agent runs: do this as that user, `sudo -u %s tillbridge keys ...`", cfg.Agent.Data, name, name)
+	}
 	if err := secret.NoDumps(); err != nil {
 		return nil, nil, fmt.Errorf("turn core dumps off: %w", err)
 	}

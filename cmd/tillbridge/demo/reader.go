@@ -87,7 +87,7 @@ func (s *shop) writeReaderConfig() error {
 	key := hex.EncodeToString(random(24))
 	jwe, _ := s.acquirer.ready["jwe"].(map[string]any)
 	for name, text := range map[string]any{"lane3.key": key, "acquirer-key.pem": jwe["public_key"], "ca-keys.json": s.reader.text("ca_keys")} {
-		if err := os.WriteFile(s.path(name), []byte(fmt.Sprint(text)), 0o600); err != nil {
+		if err := os.WriteFile(s.path(name), fmt.Append(nil, text), 0o600); err != nil {
 			return err
 		}
 	}
