@@ -15,6 +15,7 @@ import (
 	"tillbridge/drivers"
 	"tillbridge/drivers/ccid"
 	"tillbridge/drivers/drivertest"
+	virtual "tillbridge/drivers/virtual/ccid"
 )
 
 // hand is a reader played by hand: xfr answers every XfrBlock and may write
@@ -456,3 +457,69 @@ func TestOnlyTheAnswerIsTaken(t *testing.T) {
 		}
 	})
 }
+
+// stuck is a line on which a write never ends by itself.
+type stuck struct {
+	*drivertest.End
+	*hand
+	after int
+	n     int
+}
+
+func (s *stuck) Write(ctx context.Context, p []byte) (int, error) {
+	if s.n++; s.n > s.after {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return s.End.Write(ctx, p)
+}
+
+// A card may ask for hours (BWI 15); a write that is stuck and a reader that is
+// silent end all the same.
+func TestNoWaitIsLongerThanTheLongest(t *testing.T) {
+	atr := []byte{0x3B, 0xE0, 0, 0, 0x81, 0x31, 0x20, 0xF5, 0xE0 ^ 0x81 ^ 0x31 ^ 0x20 ^ 0xF5}
+	t.Run("silence", func(t *testing.T) {
+		h := &hand{descriptor: tpdu(), atr: atr, xfr: func(ccid.Message, func([]byte)) {}}
+		h.open(t, func(t *testing.T, r *ccid.Reader) {
+			if _, err := r.Power(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if _, err := r.Transmit(t.Context(), []byte{0x80, 0xAE, 0x80, 0, 0}); !errors.Is(err, ccid.ErrNoAnswer) || time.Since(began) > 6*time.Minute {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+		})
+	})
+	t.Run("a write", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			v, err := virtual.New(&virtual.Options{Level: virtual.TPDU, Card: bwi15{atr}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			host, device := drivertest.Pipe(drivertest.PipeOptions{Port: port, Room: 1 << 20})
+			var served sync.WaitGroup
+			served.Go(func() { _ = v.Serve(context.Background(), device.Stream()) })
+			line := &stuck{End: host, hand: &hand{descriptor: tpdu()}, after: 3} // abort, state, power
+			d, err := ccid.Driver{}.Open(t.Context(), line, drivers.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := d.(*ccid.Reader)
+			if _, err := r.Power(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if _, err := r.Transmit(t.Context(), []byte{0x80, 0xAE, 0x80, 0, 0}); err == nil || time.Since(began) > time.Minute {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+			r.Close()
+			served.Wait()
+		})
+	})
+}
+
+type bwi15 struct{ atr []byte }
+
+func (b bwi15) ATR() []byte                                    { return b.atr }
+func (bwi15) Reset()                                           {}
+func (bwi15) Transmit(context.Context, []byte) ([]byte, error) { return []byte{0x90, 0}, nil }

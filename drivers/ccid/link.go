@@ -87,7 +87,7 @@ func (l *link) exchange(ctx context.Context, m Message, want byte, wait time.Dur
 	l.seq++
 	l.out = m.Append(l.out[:0])
 	end := time.Now().Add(maxWait)
-	wctx, cancel := context.WithTimeout(ctx, wait)
+	wctx, cancel := context.WithTimeout(ctx, min(wait, waitAnswer))
 	_, err := l.t.Write(wctx, l.out)
 	cancel()
 	clear(l.out)
