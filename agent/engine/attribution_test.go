@@ -177,3 +177,24 @@ func TestSameTransaction(t *testing.T) {
 		}
 	}
 }
+
+func TestOneTransactionLater(t *testing.T) {
+	for name, c := range map[string]struct {
+		a, b payment.TerminalRef
+		want bool
+	}{
+		"next trace":               {payment.TerminalRef{Trace: "000007"}, payment.TerminalRef{Trace: "000008"}, true},
+		"two later":                {payment.TerminalRef{Trace: "000007"}, payment.TerminalRef{Trace: "000009"}, false},
+		"trace begins again":       {payment.TerminalRef{Trace: "999999"}, payment.TerminalRef{Trace: "000001"}, true},
+		"receipt begins again":     {payment.TerminalRef{Receipt: "9999"}, payment.TerminalRef{Receipt: "0001"}, true},
+		"back":                     {payment.TerminalRef{Trace: "000008"}, payment.TerminalRef{Trace: "000007"}, false},
+		"long trace, next":         {payment.TerminalRef{Trace: "1234567890"}, payment.TerminalRef{Trace: "1234567891"}, true},
+		"long trace, many later":   {payment.TerminalRef{Trace: "1234567890"}, payment.TerminalRef{Trace: "1234567899"}, false},
+		"long trace, begins again": {payment.TerminalRef{Trace: "9999999999"}, payment.TerminalRef{Trace: "0000000001"}, true},
+		"longest":                  {payment.TerminalRef{Trace: "999999999999999999"}, payment.TerminalRef{Trace: "000000000000000001"}, true},
+	} {
+		if got := follows(c.a, c.b); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

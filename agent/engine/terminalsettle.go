@@ -276,9 +276,9 @@ func otherTerminal(before *payment.TerminalRef, last payment.TerminalRef) bool {
 // count are taken as they are.
 func follows(a, b payment.TerminalRef) bool {
 	next := func(x, y string) (yes, counted bool) {
-		n, err1 := strconv.Atoi(x)
-		m, err2 := strconv.Atoi(y)
-		if err1 != nil || err2 != nil || len(x) > 6 || len(y) > 6 {
+		n, err1 := strconv.ParseInt(x, 10, 64)
+		m, err2 := strconv.ParseInt(y, 10, 64)
+		if err1 != nil || err2 != nil || len(x) > 18 || len(y) > 18 {
 			return false, false
 		}
 		return m == n+1 || m <= 1 && n == pow10(len(x))-1, true
@@ -288,8 +288,8 @@ func follows(a, b payment.TerminalRef) bool {
 	return trace || receipt || !tc && !rc
 }
 
-func pow10(n int) int {
-	p := 1
+func pow10(n int) int64 {
+	p := int64(1)
 	for range n {
 		p *= 10
 	}
