@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"tillbridge/agent/payment"
@@ -111,7 +112,7 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 	}
 	op := saleOp(p.Request.Intent)
 	began := e.now()
-	answer, fault := e.perform(t, p.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
+	answer, fault := e.perform(t, p.ID, "", drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 		CurrencyNumeric: amounts.CurrencyNumeric, AcceptPartial: p.Request.AcceptPartial})
 	took := e.now().Sub(began).Milliseconds()
 	if same, _ := stale(before, answer.Reference); same && answer.Result != drivers.Unknown {
@@ -123,11 +124,16 @@ func (e *Engine) payAtTerminal(l *lane, job *run, p payment.Payment, d drivers.D
 
 // perform runs one command. Its answer is durable before the terminal is told
 // that we have it, and an error is Unknown unless the terminal said otherwise.
-func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.TerminalRequest) (drivers.TerminalAnswer, error) {
+// card is the card that the command is about, its last four digits, or empty:
+// an approval for another one gets no answer, and so the terminal undoes it.
+func (e *Engine) perform(t drivers.PaymentTerminal, id, card string, r drivers.TerminalRequest) (drivers.TerminalAnswer, error) {
 	ctx, cancel := context.WithTimeout(e.hard, e.o.TerminalTimeout)
 	defer cancel()
 	var told *terminalWord
 	r.Persist = func(ctx context.Context, a drivers.TerminalAnswer) error {
+		if a.Result == drivers.Approved && otherCard(card, a.Last4) {
+			return errOtherCard
+		}
 		word := wordOf(a)
 		told = &word
 		return e.keep(ctx, id, func(w *work) error {
@@ -157,6 +163,15 @@ func (e *Engine) perform(t drivers.PaymentTerminal, id string, r drivers.Termina
 		answer.Result = drivers.Unknown
 	}
 	return answer, err
+}
+
+// errOtherCard: receipt numbers begin again, so that a terminal may take back
+// the payment of somebody else.
+var errOtherCard = errors.New("engine: the terminal names another card than that of the payment")
+
+// otherCard compares last four digits, where both are known.
+func otherCard(ours, said string) bool {
+	return len(ours) == 4 && len(said) >= 4 && ours != said[len(said)-4:]
 }
 
 func saleOp(i payment.Intent) drivers.TerminalOp {
@@ -312,9 +327,13 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 		}
 		before, none := e.baseline(l, d)
 		var original payment.TerminalRef
+		card := ""
 		var op drivers.TerminalOp
 		o, err := e.changeOperation(e.hard, o.ID, func(w *work, o *payment.Operation, h *held, p *payment.Payment) error {
 			original, op = p.Terminal, terminalOp(o.Kind, p)
+			if op != drivers.OpRefund {
+				card = p.Card.Last4
+			}
 			if original.Trace == "" && original.Receipt == "" && op != drivers.OpRefund {
 				// without the terminal's own reference it would undo whatever it likes
 				o.Reason, o.Code = "the terminal gave no receipt or trace number for this payment: use its own menu, or a refund", "device.no_reference"
@@ -345,7 +364,7 @@ func (e *Engine) runAtTerminal(l *lane, job *run, o payment.Operation) {
 			return nil
 		}
 		amounts := operationAmounts(&o)
-		answer, fault := e.perform(t, o.ID, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
+		answer, fault := e.perform(t, o.ID, card, drivers.TerminalRequest{Op: op, Amount: amounts.Amount, Currency: amounts.Currency,
 			CurrencyNumeric: amounts.CurrencyNumeric, Original: referenceOf(original)})
 		if same, _ := stale(before, answer.Reference); same && answer.Result != drivers.Unknown {
 			answer.Result = drivers.Unknown

@@ -22,6 +22,8 @@ type command struct {
 	dumb     bool   // the answer carries no reference
 	then     func() // runs after the command, before its answer
 	raw      string
+	last4    string // of the card that it names
+	undo     bool   // it takes the deed back when its answer is not kept
 	brand    string
 	stale    bool           // nothing is done, the answer is the last deed's
 	after    drivers.Result // given to us after the result was stored
@@ -37,6 +39,7 @@ type deed struct {
 	result   drivers.Result
 	original string
 	terminal string
+	last4    string
 }
 
 // fakeTerminal authorises by itself and remembers what it did.
@@ -96,7 +99,10 @@ func (x deed) reference() drivers.TerminalReference {
 }
 
 func (x deed) answer() drivers.TerminalAnswer {
-	return drivers.TerminalAnswer{Result: x.result, Op: x.op, Amount: x.amount, CurrencyNumeric: x.currency, Reference: x.reference(), MaskedPAN: "541333******0019", Last4: "0019"}
+	if x.last4 == "" {
+		x.last4 = "0019"
+	}
+	return drivers.TerminalAnswer{Result: x.result, Op: x.op, Amount: x.amount, CurrencyNumeric: x.currency, Reference: x.reference(), MaskedPAN: "541333******" + x.last4, Last4: x.last4}
 }
 
 func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (drivers.TerminalAnswer, error) {
@@ -139,7 +145,7 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 	}
 	d.mu.Lock()
 	d.trace++
-	x := deed{op: r.Op, amount: r.Amount, currency: r.CurrencyNumeric, trace: d.trace, result: c.result, original: r.Original.Trace}
+	x := deed{op: r.Op, amount: r.Amount, currency: r.CurrencyNumeric, trace: d.trace, result: c.result, original: r.Original.Trace, last4: c.last4}
 	if c.amount != 0 {
 		x.amount = c.amount
 	}
@@ -157,6 +163,11 @@ func (d *fakeTerminal) Perform(ctx context.Context, r drivers.TerminalRequest) (
 		a.Reference = drivers.TerminalReference{}
 	}
 	if err := r.Persist(ctx, a); err != nil {
+		if c.undo {
+			d.mu.Lock()
+			d.deeds[len(d.deeds)-1].result = drivers.Cancelled
+			d.mu.Unlock()
+		}
 		return drivers.TerminalAnswer{Result: drivers.Unknown}, err
 	}
 	a.Raw, a.Brand = c.raw, c.brand
@@ -396,17 +407,20 @@ func TestVoidAndRefundAtATerminal(t *testing.T) {
 		status payment.Status
 		net    int64
 	}{
-		"void":                      {second: command{result: drivers.Approved}, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
-		"void declined":             {second: command{result: drivers.Declined}, start: func(a *agent) startOp { return a.Void }, op: payment.Declined, status: payment.Succeeded, net: 1000},
-		"void lost and done":        {second: command{result: drivers.Approved, lost: true}, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
-		"void lost and not begun":   {second: command{result: drivers.Unknown}, start: func(a *agent) startOp { return a.Void }, op: payment.Failed, status: payment.Succeeded, net: 1000},
-		"void lost, op not told":    {second: command{result: drivers.Approved, lost: true}, noOp: true, start: func(a *agent) startOp { return a.Void }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.InDoubt, net: 0},
-		"refund":                    {second: command{result: drivers.Approved}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
-		"refund lost and done":      {second: command{result: drivers.Approved, lost: true}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
-		"refund lost and not begun": {second: command{result: drivers.Unknown}, start: func(a *agent) startOp { return a.Refund }, op: payment.Failed, status: payment.Succeeded, net: 1000},
-		"refund told, end lost":     {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
-		"void told, end lost":       {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
-		"refund of another amount":  {second: command{result: drivers.Approved, amount: 10}, start: func(a *agent) startOp { return a.Refund }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.Succeeded, net: 990},
+		"void":                                   {second: command{result: drivers.Approved}, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
+		"void declined":                          {second: command{result: drivers.Declined}, start: func(a *agent) startOp { return a.Void }, op: payment.Declined, status: payment.Succeeded, net: 1000},
+		"void lost and done":                     {second: command{result: drivers.Approved, lost: true}, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
+		"void lost and not begun":                {second: command{result: drivers.Unknown}, start: func(a *agent) startOp { return a.Void }, op: payment.Failed, status: payment.Succeeded, net: 1000},
+		"void lost, op not told":                 {second: command{result: drivers.Approved, lost: true}, noOp: true, start: func(a *agent) startOp { return a.Void }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.InDoubt, net: 0},
+		"refund":                                 {second: command{result: drivers.Approved}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
+		"refund lost and done":                   {second: command{result: drivers.Approved, lost: true}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
+		"refund lost and not begun":              {second: command{result: drivers.Unknown}, start: func(a *agent) startOp { return a.Refund }, op: payment.Failed, status: payment.Succeeded, net: 1000},
+		"refund told, end lost":                  {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
+		"void told, end lost":                    {second: command{result: drivers.Approved, lostAck: true}, noOp: true, start: func(a *agent) startOp { return a.Void }, op: payment.Succeeded, status: payment.Reversed},
+		"void of another card's payment, undone": {second: command{result: drivers.Approved, last4: "4444", undo: true}, start: func(a *agent) startOp { return a.Void }, op: payment.Declined, status: payment.Succeeded, net: 1000},
+		"void of another card's payment, kept":   {second: command{result: drivers.Approved, last4: "4444"}, start: func(a *agent) startOp { return a.Void }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.InDoubt},
+		"refund to another card":                 {second: command{result: drivers.Approved, last4: "4444"}, start: func(a *agent) startOp { return a.Refund }, op: payment.Succeeded, status: payment.Succeeded},
+		"refund of another amount":               {second: command{result: drivers.Approved, amount: 10}, start: func(a *agent) startOp { return a.Refund }, op: payment.InDoubt, stage: payment.StageHeld, status: payment.Succeeded, net: 990},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, d, a := terminalShop(t)

@@ -372,6 +372,9 @@ func (e *Engine) applyLastToOperation(l *lane, h *held, a drivers.TerminalAnswer
 		case !word.does(terminalOp(o.Kind, &p), p.Terminal) && !(word.Op == "" && told(h.Private, word) && word.mayBeAbout(p.Terminal)):
 			e.park(l, o.ID, "the terminal's last transaction is not known to be this "+string(o.Kind))
 			return true
+		case a.Result == drivers.Approved && o.Kind != payment.KindRefund && otherCard(p.Card.Last4, a.Last4):
+			e.park(l, o.ID, "the terminal's last transaction names another card than that of the payment: see its receipt")
+			return true
 		case a.Result == drivers.Approved && !wholeOf(o.Amount, word):
 			e.park(l, o.ID, "the terminal's last transaction has another amount or currency")
 			return true
