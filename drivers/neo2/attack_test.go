@@ -370,3 +370,35 @@ func TestTwoAttributionsAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// A tap in stripe mode has no cryptogram over the amount; what its answer says
+// of the payment is compared all the same, and so is what it says of AES.
+func TestTapInStripeMode(t *testing.T) {
+	const card = "DFEE120AFFFF9876543211E00001" + "5720E1887ABCFE0142990011AACCBBEEDD77911F3B77C0FEA1D20FF1E2D3C4B5A697"
+	const terms978 = "9F0206000000001000 5F2A020978 "
+	for name, c := range map[string]struct {
+		data string
+		ok   bool
+	}{
+		"TDES": {"D1" + card, true}, "AES": {"D3" + card, true}, "with its terms": {"D1" + card + terms978, true},
+		"another amount": {"D1" + card + "9F0206000000009000", false}, "another currency": {"D1" + card + "5F2A020840", false},
+		"encryption of chips alone": {"51" + card, false}, "encryption of stripes alone": {"91" + card, false}, "off": {"11" + card, false},
+		"an algorithm that nobody knows": {"D5" + card, false}, "clear track": {"D1" + card + "9F6B104111111111111111D291210100000000", false},
+		"clear track of the reader's own tag": {"D1" + card + "FFEE1426" + hex.EncodeToString([]byte(";4761739001010119=29122010000000000?xxx")), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aReader(t, func(_ context.Context, f neo2.Frame, write func(byte, byte, []byte)) {
+				b, err := hex.DecodeString(strings.ReplaceAll(c.data, " ", ""))
+				if err != nil {
+					t.Error(err)
+				}
+				write(f.Command, 0x23, b)
+			}, func(t *testing.T, d drivers.Device) {
+				got, o, err := pay(t.Context(), d, terms(1000, emv.EntryContactless), approval)
+				if c.ok != (err == nil) || c.ok && (o.Decision != emv.Approved || !got.CryptogramMade || got.Data.Empty()) || !c.ok && !got.Data.Empty() {
+					t.Errorf("%s %v", o.Decision, err)
+				}
+			})
+		})
+	}
+}

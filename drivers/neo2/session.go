@@ -291,6 +291,9 @@ func (s *session) activate(ctx context.Context) (emv.Card, error) {
 	}
 	card.CryptogramMade = true
 	if a.stripeData() {
+		if err := s.same(objects, false); err != nil {
+			return emv.Card{}, err
+		}
 		card.Outcome = emv.Outcome{Decision: emv.OnlineRequest, CVMText: "no CVM",
 			Reasons: []emv.Reason{{Step: "selection", Text: "contactless stripe data: the host decides", Ref: "02-40"}}}
 		return card, nil
