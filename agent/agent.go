@@ -478,12 +478,19 @@ func (a *running) announce(ctx context.Context) error {
 func (a *running) startMS() int64 { return time.Duration(a.ready.Load()).Milliseconds() }
 
 // readiness is what /readyz says.
-func (a *running) readiness(context.Context) api.Readiness {
+func (a *running) readiness(ctx context.Context) api.Readiness {
 	r := api.Readiness{Ready: a.engine.Ready()}
 	r.Checks = append(r.Checks, api.Check{Name: "payments", OK: r.Ready})
 	for _, d := range a.fleet.devices() {
 		ok := d.State == "idle" || d.State == "busy"
 		r.Checks = append(r.Checks, api.Check{Name: "device." + d.ID, OK: ok, Detail: d.State})
+		if d.Encryption == "software" {
+			c := api.Check{Name: "encryption." + d.ID, OK: true, Detail: "software, on this PC"}
+			if fault := a.encrypt.Ready(ctx); fault != nil {
+				c.OK, c.Detail = false, engine.Plain(fault)
+			}
+			r.Checks = append(r.Checks, c)
+		}
 	}
 	if leg := a.acquirerLeg(); leg != nil {
 		r.Checks = append(r.Checks, api.Check{Name: "path.host", OK: leg.State == "online", Detail: leg.Detail})

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -49,6 +51,9 @@ var (
 	_ seal.KeySource    = (*encryption)(nil)
 )
 
+// longestRSA is the longest key whose JWE of a card fits DE63 with its 999 bytes.
+const longestRSA = 3072
+
 // openEncryption reads what is fixed in the configuration. The error of a key
 // that is not there yet comes with the payments, and in the status: other
 // lanes do not need it.
@@ -66,6 +71,11 @@ func openEncryption(c *config.Config, path string) (*encryption, error) {
 		return nil, config.Refuse(path, "encryption.public_key", fmt.Errorf("%s holds no PEM block PUBLIC KEY: ask the acquirer for the key in PKIX form", c.Encryption.PublicKey))
 	}
 	e.jwe = block.Bytes
+	if key, err := x509.ParsePKIXPublicKey(e.jwe); err == nil {
+		if r, ok := key.(*rsa.PublicKey); ok && r.N.BitLen() > longestRSA {
+			return nil, config.Refuse(path, "encryption.public_key", fmt.Errorf("an RSA key of %d bits makes ciphertext that does not fit the message to the acquirer: ask for a key on P-256, or RSA of at most %d bits", r.N.BitLen(), longestRSA))
+		}
+	}
 	if _, err := e.encrypter(""); err != nil {
 		return nil, config.Refuse(path, "encryption.thumbprint", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -723,6 +725,7 @@ func TestReaderFilesAreChecked(t *testing.T) {
 		"no file":     {"ca.json", "", "kernel.ca_keys"},
 		"no key":      {"host.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "encryption.public_key"},
 		"another key": {"host.pem", otherKey(t), "encryption.thumbprint"},
+		"long RSA":    {"host.pem", longKey(t), "encryption.public_key"},
 	} {
 		old, err := os.ReadFile(s.path(d.file))
 		if err != nil {
@@ -748,7 +751,19 @@ func otherKey(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.PublicKey())
+	return pemOf(t, key.PublicKey())
+}
+
+// longKey is an RSA key of 4096 bits, or what looks like one.
+func longKey(t *testing.T) string {
+	t.Helper()
+	n := new(big.Int).SetBit(big.NewInt(1), 4095, 1)
+	return pemOf(t, &rsa.PublicKey{N: n, E: 65537})
+}
+
+func pemOf(t *testing.T, key any) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -200,6 +200,9 @@ func (e *Encryption) check(bad faultFunc) {
 				bad("encryption."+k[0], "is missing: the acquirer gives key, thumbprint and key id")
 			}
 		}
+		if len(e.KeyID) > 64 {
+			bad("encryption.key_id", "has %d characters: 1 to 64", len(e.KeyID))
+		}
 		if b, err := hex.DecodeString(e.Thumbprint); e.Thumbprint != "" && (err != nil || len(b) != 32) {
 			bad("encryption.thumbprint", "is not a SHA-256 in hex, 64 digits")
 		}

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+
+	"tillbridge/agent/vectortest"
 )
 
 var keyDay = Date{2026, 12, 1}
@@ -85,6 +88,54 @@ func TestKeyFileRefusals(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// Each key of the public collection, as a file of its own, is taken or refused
+// as it stands there.
+func TestVectorsKeyFile(t *testing.T) {
+	raw, err := os.ReadFile(vectortest.Folder(t, "emv", "ca-keys.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, k := range doc.Keys {
+		n++
+		env, _ := k["env"].(string)
+		if env == "" {
+			env = "live"
+		}
+		if expiry, _ := k["expiry"].(string); strings.HasSuffix(expiry, " 2999") {
+			k["expiry"] = "2999-12-31" // written for people there
+		}
+		one, err := json.Marshal(map[string]any{"env": "live", "keys": []any{k}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := ParseKeyFile(one, Environment(env), keyDay)
+		expiry, _ := k["expiry"].(string)
+		exponent, _ := k["exponent"].(string)
+		modulus, _ := k["modulus"].(string)
+		switch {
+		case strings.TrimLeft(exponent, "0") == "2", len(modulus) > 2*248:
+			if !errors.Is(err, ErrKey) {
+				t.Errorf("%v %v: exponent %s, %d bits: %v", k["rid"], k["index"], exponent, 4*len(modulus), err)
+			}
+		case err != nil:
+			t.Errorf("%v %v: %v", k["rid"], k["index"], err)
+		case (expiry != "" && expiry < "2026-12-01") != (len(f.Expired) == 1) || f.Store.Len()+len(f.Expired) != 1:
+			t.Errorf("%v %v, to %q: %d keys, %d expired", k["rid"], k["index"], expiry, f.Store.Len(), len(f.Expired))
+		}
+	}
+	vectortest.Ran(t, "ca-key-files", n)
+	if _, err := ParseKeyFile(raw, Live, keyDay); !errors.Is(err, ErrKeyFile) {
+		t.Errorf("a collection with test and live keys side by side: %v", err)
 	}
 }
 
