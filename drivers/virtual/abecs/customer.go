@@ -1,9 +1,6 @@
 package abecs
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
 // Step is one thing that a customer does, or that a fault does to the line.
 // The fields are those of a command on standard input.
@@ -153,43 +150,8 @@ func (c *customer) pulls(at string) bool {
 	return false
 }
 
-// faults are the line's, counted down as they are played.
-type faults struct {
-	mu   sync.Mutex
-	left map[string]*Step
-}
-
-func (f *faults) add(s Step) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.left == nil || s.Fault == "clear" {
-		f.left = map[string]*Step{}
-	}
-	if s.Fault == "clear" {
-		return
-	}
-	if s.N == 0 {
-		s.N = 1
-	}
-	f.left[s.Fault] = &s
-}
-
-// play takes one of a fault, and its time.
-func (f *faults) play(name string) (time.Duration, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.left[name]
-	if s == nil {
-		return 0, false
-	}
-	if s.N--; s.N <= 0 {
-		delete(f.left, name)
-	}
-	return time.Duration(s.MS) * time.Millisecond, true
-}
-
-// known lists what a fault may be.
-var knownFaults = map[string]bool{
-	"drop-ack": true, "bad-crc": true, "nak": true, "split": true, "duplicate": true, "noise": true, "stall": true,
-	"late": true, "drop-response": true, "hang-up": true, "card-declines": true, "clear": true,
+// faults are what a pad can do wrong; the package's comment says how.
+var faults = []string{
+	"drop-ack", "bad-crc", "nak", "split", "duplicate", "noise", "stall", "late", "drop-response", "hang-up",
+	"card-declines",
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tillbridge/drivers/frame"
+	"tillbridge/drivers/virtual/port"
 )
 
 // Timers of the link, from the device's side.
@@ -26,7 +27,7 @@ type session struct {
 	pad  *Pad
 	ctx  context.Context
 	line io.ReadWriteCloser
-	in   chan []byte
+	in   <-chan []byte
 	buf  []byte // received, not yet decoded
 	dec  frame.DC3
 	last []byte // the last response, for a NAK
@@ -43,35 +44,10 @@ type session struct {
 func (p *Pad) Run(ctx context.Context, line io.ReadWriteCloser) error {
 	p.running.Lock()
 	defer p.running.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	s := &session{pad: p, ctx: ctx, line: line, in: make(chan []byte)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer close(s.in)
-		for {
-			b := make([]byte, 4096)
-			n, err := line.Read(b)
-			if n > 0 {
-				select {
-				case s.in <- b[:n]:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { line.Close() })
-	err := s.loop()
-	cancel()
-	stop()
-	line.Close()
-	for range s.in { // the reader may hold bytes
-	}
-	<-done
+	err := port.Play(ctx, line, port.Pieces(line), func(ctx context.Context, in <-chan []byte) error {
+		s := &session{pad: p, ctx: ctx, line: line, in: in}
+		return s.loop()
+	})
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -207,16 +183,16 @@ func (s *session) write(p []byte) error {
 
 // acknowledge answers a good packet, with the faults of the line.
 func (s *session) acknowledge() (refused bool, err error) {
-	f := &s.pad.faults
-	if d, ok := f.play("stall"); ok {
+	f := s.pad.faults
+	if d, ok := f.Play("stall"); ok {
 		if err := s.sleep(d); err != nil {
 			return false, err
 		}
 	}
-	if _, ok := f.play("nak"); ok {
+	if _, ok := f.Play("nak"); ok {
 		return true, s.write([]byte{frame.ByteNAK})
 	}
-	if _, ok := f.play("drop-ack"); ok {
+	if _, ok := f.Play("drop-ack"); ok {
 		return false, nil
 	}
 	return false, s.write([]byte{frame.ByteACK})
@@ -229,31 +205,31 @@ func (s *session) respond(payload []byte, clear bool) error {
 	}
 	p := frame.AppendDC3(nil, payload)
 	s.last, s.naks = p, 0
-	f := &s.pad.faults
-	if d, ok := f.play("late"); ok {
+	f := s.pad.faults
+	if d, ok := f.Play("late"); ok {
 		if err := s.sleep(d); err != nil {
 			return err
 		}
 	}
-	if _, ok := f.play("drop-response"); ok {
+	if _, ok := f.Play("drop-response"); ok {
 		return nil
 	}
 	out := append([]byte(nil), p...)
-	if _, ok := f.play("bad-crc"); ok {
+	if _, ok := f.Play("bad-crc"); ok {
 		out[len(out)-1] ^= 0xFF
 	}
-	if _, ok := f.play("noise"); ok {
+	if _, ok := f.Play("noise"); ok {
 		out = append([]byte{0x00, 0xFF, frame.ByteETB, 0x7E, frame.ByteSYN, 0x41, 0x99}, out...)
 	}
-	if _, ok := f.play("duplicate"); ok {
+	if _, ok := f.Play("duplicate"); ok {
 		out = append(out, out...)
 	}
-	if _, ok := f.play("hang-up"); ok {
+	if _, ok := f.Play("hang-up"); ok {
 		s.write(out[:len(out)/2])
 		s.line.Close()
 		return errGone
 	}
-	if d, ok := f.play("split"); ok {
+	if d, ok := f.Play("split"); ok {
 		for len(out) > 1 {
 			n := min(1+len(out)/4, len(out))
 			if err := s.write(out[:n]); err != nil {

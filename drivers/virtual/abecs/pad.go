@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"tillbridge/drivers/virtual/port"
 	"tillbridge/emv/virtualcard"
 	"tillbridge/p2pe/mask"
 )
@@ -51,7 +52,7 @@ type Pad struct {
 	o        Options
 	vault    *vault
 	customer *customer
-	faults   faults
+	faults   *port.Faults
 	running  sync.Mutex // one line at a time
 
 	mu      sync.Mutex
@@ -94,7 +95,7 @@ func New(o Options) (*Pad, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pad{o: o, vault: v, customer: newCustomer(), cards: map[string]*virtualcard.Card{}}
+	p := &Pad{o: o, vault: v, customer: newCustomer(), faults: port.NewFaults(faults...), cards: map[string]*virtualcard.Card{}}
 	maps.Copy(p.cards, o.Cards)
 	if o.Auto != "" {
 		if _, err := p.cardNamed(o.Auto); err != nil {
@@ -123,11 +124,7 @@ func (p *Pad) Do(s Step) error {
 			return fmt.Errorf("entry is insert, tap or swipe")
 		}
 	case "fault":
-		if !knownFaults[s.Fault] {
-			return fmt.Errorf("no such fault; see the list in the package's comment")
-		}
-		p.faults.add(s)
-		return nil
+		return p.faults.Add(s.Fault, s.N, time.Duration(s.MS)*time.Millisecond)
 	case "remove":
 		// After the payment nobody has to ask; before, and behind the removal of
 		// an earlier customer, the step waits its turn.

@@ -524,7 +524,7 @@ func (s *session) fcx(c command) answer {
 			return fail(status(err, false))
 		}
 	}
-	if _, ok := s.pad.faults.play("card-declines"); ok {
+	if _, ok := s.pad.faults.Play("card-declines"); ok {
 		got = declined
 	}
 	var a answer

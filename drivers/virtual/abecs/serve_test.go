@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"tillbridge/drivers/virtual/port"
 	"time"
 )
 
@@ -74,7 +75,7 @@ func openLine(t *testing.T, addr string) io.ReadWriteCloser {
 func TestServe(t *testing.T) {
 	for _, listen := range []string{"", "127.0.0.1:0"} {
 		t.Run("listen="+listen, func(t *testing.T) {
-			if listen == "" && !havePTY {
+			if listen == "" && !port.HavePTY {
 				t.Skip("no pty on this system")
 			}
 			dir := t.TempDir()

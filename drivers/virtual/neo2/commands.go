@@ -185,7 +185,7 @@ func (s *session) start(c command) error {
 			s.forget()
 			return s.send(0x60, statFailed, nil)
 		}
-		if _, ok := s.r.faults.play("no-attribution"); !ok {
+		if _, ok := s.r.faults.Play("no-attribution"); !ok {
 			out = append(tlv.Append(nil, 0xDFEE26, []byte{attribution}), out...)
 		}
 		return s.send(0x60, statOK, out)
@@ -241,14 +241,7 @@ func (s *session) cardObjects(p *presented) ([]byte, byte, error) {
 
 // faulty reports that a fault of card data is due.
 func (s *session) faulty() bool {
-	s.r.faults.mu.Lock()
-	defer s.r.faults.mu.Unlock()
-	for _, n := range []string{"encryption-off", "clear-data", "wrong-attribution", "no-ksn"} {
-		if s.r.faults.left[n] != nil {
-			return true
-		}
-	}
-	return false
+	return s.r.faults.Due("encryption-off", "clear-data", "wrong-attribution", "no-ksn")
 }
 
 func (s *session) protectHex(from byte, pan, track string) ([]byte, byte, error) {
@@ -326,7 +319,7 @@ func (s *session) activate(c command) error {
 		case "contactless":
 			out = append(out, s.objects(p)...)
 		}
-		if _, ok := s.r.faults.play("no-attribution"); !ok {
+		if _, ok := s.r.faults.Play("no-attribution"); !ok {
 			out = append([]byte{attribution}, out...)
 		}
 		return s.send(0x02, status, out)
@@ -339,8 +332,8 @@ var answerTags = []tlv.Tag{0x9F26, 0x9F27, 0x9F10, 0x9F37, 0x9F36, 0x95, 0x9A, 0
 // objects are the data of a cryptogram.
 func (s *session) objects(p *presented) []byte {
 	var out []byte
-	_, amount := s.r.faults.play("wrong-amount")
-	_, currency := s.r.faults.play("wrong-currency")
+	_, amount := s.r.faults.Play("wrong-amount")
+	_, currency := s.r.faults.Play("wrong-currency")
 	for _, t := range answerTags {
 		v, ok := p.kernel.lookup(t)
 		if !ok {
@@ -410,7 +403,7 @@ func (s *session) authenticate(c command) error {
 	case tc:
 		code = resultOffline
 	}
-	if _, ok := s.r.faults.play("odd-result"); ok {
+	if _, ok := s.r.faults.Play("odd-result"); ok {
 		code = 0x7F7F
 	}
 	out := coded(code, s.objects(p))
@@ -439,7 +432,7 @@ func (s *session) complete(c command) error {
 	}
 	host := c.data[1:]
 	arc, _ := tlv.Find(host, 0x8A)
-	if _, ok := s.r.faults.play("card-declines"); ok {
+	if _, ok := s.r.faults.Play("card-declines"); ok {
 		host = tlv.Append(nil, 0x8A, []byte("05"))
 	}
 	got, err := p.kernel.complete(c.data[0] == 0, host)
@@ -452,7 +445,7 @@ func (s *session) complete(c command) error {
 	if got == tc {
 		code = resultApproved
 	}
-	if _, ok := s.r.faults.play("odd-result"); ok {
+	if _, ok := s.r.faults.Play("odd-result"); ok {
 		code = 0x7F7F
 	}
 	out := coded(code, s.objects(p))

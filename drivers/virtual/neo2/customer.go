@@ -1,9 +1,6 @@
 package neo2
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
 // Step is one thing that a customer does, or that a fault does. The fields are
 // those of a command on standard input.
@@ -85,41 +82,9 @@ func (c *customer) pulls(at string) bool {
 	return false
 }
 
-// faults are counted down as they are played.
-type faults struct {
-	mu   sync.Mutex
-	left map[string]*Step
-}
-
-var knownFaults = map[string]bool{
-	"bad-crc": true, "split": true, "duplicate": true, "noise": true, "late": true, "drop-answer": true, "hang-up": true,
-	"card-declines": true, "encryption-off": true, "clear-data": true, "no-attribution": true, "wrong-attribution": true,
-	"no-ksn": true, "wrong-amount": true, "wrong-currency": true, "odd-result": true, "clear": true,
-}
-
-func (f *faults) add(s Step) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.left == nil || s.Fault == "clear" {
-		f.left = map[string]*Step{}
-	}
-	if s.Fault == "clear" {
-		return
-	}
-	s.N = max(s.N, 1)
-	f.left[s.Fault] = &s
-}
-
-// play takes one of a fault, and its time.
-func (f *faults) play(name string) (time.Duration, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.left[name]
-	if s == nil {
-		return 0, false
-	}
-	if s.N--; s.N <= 0 {
-		delete(f.left, name)
-	}
-	return time.Duration(s.MS) * time.Millisecond, true
+// faults are what a reader can do wrong; the package's comment says how.
+var faults = []string{
+	"bad-crc", "split", "duplicate", "noise", "late", "drop-answer", "hang-up", "card-declines",
+	"encryption-off", "clear-data", "no-attribution", "wrong-attribution", "no-ksn", "wrong-amount",
+	"wrong-currency", "odd-result",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"tillbridge/drivers/virtual/port"
 	"time"
 )
 
@@ -18,7 +19,7 @@ type session struct {
 	r    *Reader
 	ctx  context.Context
 	line io.ReadWriteCloser
-	in   chan command
+	in   <-chan command
 
 	card    *presented // of the payment under way
 	started bool       // 60-10 was done and 60-11 was not
@@ -31,39 +32,19 @@ type session struct {
 func (r *Reader) Run(ctx context.Context, line io.ReadWriteCloser) error {
 	r.running.Lock()
 	defer r.running.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	s := &session{r: r, ctx: ctx, line: line, in: make(chan command)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer close(s.in)
-		rx := receiver{hid: r.o.HID, last: time.Now()}
-		b := make([]byte, 4096)
-		if r.o.HID {
-			b = b[:64]
-		}
-		for {
-			n, err := line.Read(b)
-			for _, c := range rx.take(b[:n], time.Now()) {
-				select {
-				case s.in <- c:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { line.Close() })
-	err := s.loop()
-	cancel()
-	stop()
-	line.Close()
-	for range s.in { // the reader may hold a command
+	rx := receiver{hid: r.o.HID, last: time.Now()}
+	b := make([]byte, 4096)
+	if r.o.HID {
+		b = b[:64]
 	}
-	<-done
+	read := func() ([]command, error) {
+		n, err := line.Read(b)
+		return rx.take(b[:n], time.Now()), err
+	}
+	err := port.Play(ctx, line, read, func(ctx context.Context, in <-chan command) error {
+		s := &session{r: r, ctx: ctx, line: line, in: in}
+		return s.loop()
+	})
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -88,49 +69,42 @@ func (s *session) loop() error {
 
 // pause is a time in which the reader does nothing.
 func (s *session) pause(d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-s.ctx.Done():
+	if port.Pause(s.ctx, d) != nil {
 		return errGone
 	}
+	return nil
 }
 
 // send sends an answer, with the faults that are due.
 func (s *session) send(cmd, status byte, data []byte) error {
-	f := &s.r.faults
+	f := s.r.faults
 	wire := answerBytes(cmd, status, data)
-	if d, ok := f.play("late"); ok {
+	if d, ok := f.Play("late"); ok {
 		if err := s.pause(d); err != nil {
 			return err
 		}
 	}
-	if _, ok := f.play("drop-answer"); ok {
+	if _, ok := f.Play("drop-answer"); ok {
 		return nil
 	}
-	if _, ok := f.play("bad-crc"); ok {
+	if _, ok := f.Play("bad-crc"); ok {
 		wire[len(wire)-1] ^= 0x10
 	}
 	pieces := [][]byte{wire}
 	if s.r.o.HID {
 		pieces = reports(wire)
 	}
-	if _, ok := f.play("duplicate"); ok {
+	if _, ok := f.Play("duplicate"); ok {
 		pieces = append(pieces, pieces...)
 	}
-	if _, ok := f.play("noise"); ok {
+	if _, ok := f.Play("noise"); ok {
 		noise := make([]byte, 64)
 		for i := range noise {
 			noise[i] = byte(0x80 + 7*i)
 		}
 		pieces = append([][]byte{noise}, pieces...)
 	}
-	if _, ok := f.play("hang-up"); ok {
+	if _, ok := f.Play("hang-up"); ok {
 		if len(pieces) > 1 {
 			pieces = pieces[:len(pieces)/2]
 		} else if !s.r.o.HID {
@@ -143,7 +117,7 @@ func (s *session) send(cmd, status byte, data []byte) error {
 		}
 		return errGone
 	}
-	gap, split := f.play("split")
+	gap, split := f.Play("split")
 	for _, p := range pieces {
 		if split && !s.r.o.HID {
 			for _, part := range [][]byte{p[:len(p)/2], p[len(p)/2:]} {

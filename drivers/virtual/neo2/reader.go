@@ -7,7 +7,9 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
+	"tillbridge/drivers/virtual/port"
 	"tillbridge/emv/virtualcard"
 	"tillbridge/p2pe/mask"
 )
@@ -57,7 +59,7 @@ type Reader struct {
 	uid      []byte
 	vault    *vault
 	customer *customer
-	faults   faults
+	faults   *port.Faults
 	running  sync.Mutex // one line at a time
 
 	mu         sync.Mutex
@@ -103,7 +105,7 @@ func New(o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{o: o, uid: uid, vault: v, customer: newCustomer(), cards: map[string]*virtualcard.Card{}, encryption: 0x03}
+	r := &Reader{o: o, uid: uid, vault: v, customer: newCustomer(), faults: port.NewFaults(faults...), cards: map[string]*virtualcard.Card{}, encryption: 0x03}
 	if o.EncryptionOff {
 		r.encryption = 0
 	}
@@ -132,11 +134,7 @@ func (r *Reader) Do(s Step) error {
 			}
 		}
 	case "fault":
-		if !knownFaults[s.Fault] {
-			return fmt.Errorf("no such fault; see the list in the package's comment")
-		}
-		r.faults.add(s)
-		return nil
+		return r.faults.Add(s.Fault, s.N, time.Duration(s.MS)*time.Millisecond)
 	case "cancel", "walk-away", "pull", "forget":
 	default:
 		return fmt.Errorf("no such step; see the list in the package's comment")

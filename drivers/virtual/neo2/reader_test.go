@@ -19,6 +19,7 @@ import (
 
 	"tillbridge/agent/vectortest"
 	"tillbridge/drivers/drivertest"
+	"tillbridge/drivers/virtual/port"
 	"tillbridge/emv/virtualcard"
 )
 
@@ -357,14 +358,15 @@ func openLine(t *testing.T, addr string) io.ReadWriteCloser {
 }
 
 func TestServe(t *testing.T) {
+	links := map[string]string{"pty": "serial", "tcp": "serial", "hid": "hid"}
 	for name, o := range map[string]Options{"pty": {}, "tcp": {Listen: "127.0.0.1:0"}, "hid": {HID: true}} {
 		t.Run(name, func(t *testing.T) {
-			if name == "pty" && !havePTY {
+			if name == "pty" && !port.HavePTY {
 				t.Skip("no pty on this system")
 			}
 			o.Dir, o.Cards = t.TempDir(), cards()
 			p, ready := serve(t, o)
-			if ready["ready"] != true || ready["link"] != linkName(o.HID) {
+			if ready["ready"] != true || ready["link"] != links[name] {
 				t.Fatal(ready)
 			}
 			h := &host{t: t, c: openLine(t, ready["addr"].(string)), hid: o.HID}

@@ -23,22 +23,22 @@ const (
 // behind the KSN. It returns the attribution.
 func (s *session) protect(dst []byte, from byte, pan, track []byte) (out []byte, attribution byte, err error) {
 	attribution = from
-	f := &s.r.faults
-	_, off := f.play("encryption-off")
+	f := s.r.faults
+	_, off := f.Play("encryption-off")
 	if s.r.sred()&0x01 != 0 && !off {
 		attribution |= emvOn
 	}
 	if s.r.sred()&0x02 != 0 && !off {
 		attribution |= msrOn
 	}
-	if _, ok := f.play("wrong-attribution"); ok {
+	if _, ok := f.Play("wrong-attribution"); ok {
 		attribution ^= fromStripe
 	}
 	covered := attribution&emvOn != 0
 	if from == fromStripe {
 		covered = attribution&msrOn != 0
 	}
-	_, leak := f.play("clear-data")
+	_, leak := f.Play("clear-data")
 	if !covered || leak {
 		if leak {
 			if _, ksn, err := s.r.vault.seal(); err == nil {
@@ -51,7 +51,7 @@ func (s *session) protect(dst []byte, from byte, pan, track []byte) (out []byte,
 	if err != nil {
 		return dst, 0, err
 	}
-	if _, ok := f.play("no-ksn"); !ok {
+	if _, ok := f.Play("no-ksn"); !ok {
 		dst = tlv.Append(dst, 0xDFEE12, ksn)
 	}
 	for _, x := range []struct {

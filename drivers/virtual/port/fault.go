@@ -73,3 +73,10 @@ func Pause(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// Due reports whether one of these faults is due, and takes none.
+func (f *Faults) Due(names ...string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(names, func(n string) bool { return f.left[n] != nil })
+}

@@ -1,6 +1,7 @@
 package port
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,19 +66,13 @@ func (p *Port) Plug(ctx context.Context, link string) error {
 			return errors.New("plugged in already: unplug first")
 		}
 	}
-	if link == "" {
-		link = p.o.Link
-	}
-	if link != filepath.Base(link) {
-		return errors.New("link is a name without a directory")
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	l := &life{cancel: cancel, done: make(chan struct{})}
 	var err error
 	if p.o.TCP {
 		err = p.listen(ctx, l)
 	} else {
-		err = p.link(ctx, l, filepath.Join(p.o.Dir, link))
+		err = p.link(ctx, l, cmp.Or(link, p.o.Link))
 	}
 	if err != nil {
 		cancel()
@@ -108,8 +103,12 @@ func (p *Port) Where() (addr, device string) {
 	return p.addr, p.pty
 }
 
-// link serves a pty. The caller holds mu.
-func (p *Port) link(ctx context.Context, l *life, path string) error {
+// link serves a pty under a name. The caller holds mu.
+func (p *Port) link(ctx context.Context, l *life, name string) error {
+	if name == "" || name != filepath.Base(name) {
+		return errors.New("link is a name without a directory")
+	}
+	path := filepath.Join(p.o.Dir, name)
 	line, device, err := linkPTY(path)
 	if err != nil {
 		return err
@@ -147,14 +146,7 @@ func linkPTY(path string) (line io.ReadWriteCloser, device string, err error) {
 
 // listen serves one host after the other. The caller holds mu.
 func (p *Port) listen(ctx context.Context, l *life) error {
-	addr := p.addr
-	if addr == "" {
-		addr = p.o.Listen
-	}
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	hosts, err := net.Listen("tcp", addr)
+	hosts, err := net.Listen("tcp", cmp.Or(p.addr, p.o.Listen, "127.0.0.1:0"))
 	if err != nil {
 		return fmt.Errorf("listen for the host: %w", err)
 	}

@@ -1,12 +1,14 @@
 package zvt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"time"
 
 	"tillbridge/drivers/frame"
+	"tillbridge/drivers/virtual/port"
 )
 
 // Timers (PA00P016 sections 3.4 and 5.2), from the terminal's side.
@@ -31,7 +33,7 @@ type session struct {
 	ctx    context.Context
 	line   io.ReadWriteCloser
 	framed bool
-	in     chan []byte
+	in     <-chan []byte
 	buf    []byte
 	dec    frame.DLE
 	got    []apdu // received and not looked at yet
@@ -62,7 +64,7 @@ func (s *session) event(timeout <-chan time.Time) (frame.Event, error) {
 					return 0, err
 				}
 			case ev == frame.Message:
-				if _, ok := s.t.faults.play("nak"); ok {
+				if _, ok := s.t.faults.Play("nak"); ok {
 					if err := s.write([]byte{frame.ByteNAK}); err != nil {
 						return 0, err
 					}
@@ -75,7 +77,7 @@ func (s *session) event(timeout <-chan time.Time) (frame.Event, error) {
 					}
 					continue
 				}
-				if _, ok := s.t.faults.play("drop-ack"); !ok {
+				if _, ok := s.t.faults.Play("drop-ack"); !ok {
 					if err := s.write([]byte{frame.ByteACK}); err != nil {
 						return 0, err
 					}
@@ -189,39 +191,37 @@ func (s *session) acknowledged() (bool, error) {
 
 // put writes a whole frame with the line's faults.
 func (s *session) put(wire []byte) error {
-	f := &s.t.faults
-	if step, ok := f.play("stall"); ok {
-		pause(s.ctx, millis(step, 3000))
+	f := s.t.faults
+	if d, ok := f.Play("stall"); ok {
+		s.pause(d, 3*time.Second)
 	}
-	if _, ok := f.play("garbage"); ok {
+	if _, ok := f.Play("garbage"); ok {
 		if err := s.write([]byte{0xFE, 0x81, 0x10, 0x44, 0x99, 0xC3, 0x00, 0x7F}); err != nil {
 			return err
 		}
 	}
-	if _, ok := f.play("bad-crc"); ok && s.framed {
+	if _, ok := f.Play("bad-crc"); ok && s.framed {
 		bad := append([]byte(nil), wire...)
 		bad[len(bad)-1] ^= 0x5A
 		return s.write(bad)
 	}
-	if step, ok := f.play("split"); ok {
+	if d, ok := f.Play("split"); ok {
 		cut := len(wire) / 2
 		if err := s.write(wire[:cut]); err != nil {
 			return err
 		}
-		pause(s.ctx, millis(step, 50))
+		s.pause(d, 50*time.Millisecond)
 		wire = wire[cut:]
 	}
-	if _, ok := f.play("duplicate"); ok {
+	if _, ok := f.Play("duplicate"); ok {
 		wire = append(append([]byte(nil), wire...), wire...)
 	}
 	return s.write(wire)
 }
 
-func millis(s Step, standard int) time.Duration {
-	if s.MS > 0 {
-		standard = s.MS
-	}
-	return time.Duration(standard) * time.Millisecond
+// pause does nothing for d, or for standard when d is not given.
+func (s *session) pause(d, standard time.Duration) {
+	_ = port.Pause(s.ctx, cmp.Or(d, standard))
 }
 
 // command sends a command while the terminal is master and waits for its
@@ -266,7 +266,7 @@ func (s *session) interrupted(a apdu) (again bool, err error) {
 
 // reply answers the register's command.
 func (s *session) reply(cmd uint16, data ...byte) error {
-	if _, ok := s.t.faults.play("stale"); ok {
+	if _, ok := s.t.faults.Play("stale"); ok {
 		if err := s.send(0x8483, nil); err != nil {
 			return err
 		}
@@ -274,7 +274,7 @@ func (s *session) reply(cmd uint16, data ...byte) error {
 			return err
 		}
 	}
-	if _, ok := s.t.faults.play("lose-reply"); ok {
+	if _, ok := s.t.faults.Play("lose-reply"); ok {
 		return nil
 	}
 	return s.send(cmd, data)

@@ -1,6 +1,7 @@
 package zvt
 
 import (
+	"cmp"
 	"errors"
 	"time"
 )
@@ -72,12 +73,12 @@ func (s *session) pay(a apdu) error {
 		o.rec.Amount = 0
 		return s.finish(o)
 	}
-	f := &s.t.faults
-	if _, ok := f.play("partial"); ok {
+	f := s.t.faults
+	if _, ok := f.Play("partial"); ok {
 		o.rec.Amount, o.partial = max(1, r.amount/2), true
-	} else if _, ok := f.play("wrong-amount"); ok {
+	} else if _, ok := f.Play("wrong-amount"); ok {
 		o.rec.Amount = r.amount + 1
-	} else if _, ok := f.play("wrong-currency"); ok {
+	} else if _, ok := f.Play("wrong-currency"); ok {
 		o.rec.Currency = 840
 	}
 	return s.finish(o)
@@ -263,7 +264,7 @@ func (s *session) nothing(code byte) error {
 // has answered the status information and every line of the receipt; until
 // then a missing or negative answer takes it back.
 func (s *session) finish(o op) error {
-	l, f := s.t.ledger, &s.t.faults
+	l, f := s.t.ledger, s.t.faults
 	l.add(o.rec)
 	data := s.status(o)
 	l.change(func() { o.rec.status, o.rec.receipt = data, s.t.receiptLines(o.rec) })
@@ -281,28 +282,28 @@ func (s *session) finish(o op) error {
 		})
 	}
 	if approved {
-		if _, ok := f.play("lose-status"); ok {
+		if _, ok := f.Play("lose-status"); ok {
 			return errDrop
 		}
-		if _, ok := f.play("hang-up"); ok {
+		if _, ok := f.Play("hang-up"); ok {
 			wire := encode(cStatusInfo, data)
 			_ = s.write(wire[:len(wire)/2])
 			takeBack()
 			return errDrop
 		}
-		if step, ok := f.play("late"); ok {
-			if err := s.listen(time.After(millis(step, 200000)), nil); err != nil {
+		if d, ok := f.Play("late"); ok {
+			if err := s.listen(time.After(cmp.Or(d, 200*time.Second)), nil); err != nil {
 				takeBack()
 				return err
 			}
 		}
-		if _, ok := f.play("no-amount"); ok {
+		if _, ok := f.Play("no-amount"); ok {
 			data = s.status(op{rec: &Record{Kind: o.rec.Kind, Trace: o.rec.Trace, Receipt: o.rec.Receipt, Amount: -1, Currency: o.rec.Currency, At: o.rec.At}, card: o.card, entry: o.entry})
 		}
 	}
 	a, err := s.command(cStatusInfo, data)
 	for tries := 0; err == nil && a.cmd == 0x8400|codeBusy && tries < 30; tries++ {
-		pause(s.ctx, askAgain) // the goods are not ready: ask again
+		s.pause(askAgain, 0) // the goods are not ready: ask again
 		a, err = s.command(cStatusInfo, data)
 	}
 	if err != nil {
@@ -321,13 +322,13 @@ func (s *session) finish(o op) error {
 		_, err := s.command(cAborted, []byte{byte(o.rec.Result)})
 		return err
 	}
-	if _, ok := f.play("auto-reversal"); ok {
+	if _, ok := f.Play("auto-reversal"); ok {
 		return s.reverseItself(takeBack)
 	}
-	if _, ok := f.play("drop-after-ack"); ok {
+	if _, ok := f.Play("drop-after-ack"); ok {
 		return errDrop
 	}
-	if _, ok := f.play("contradict"); ok {
+	if _, ok := f.Play("contradict"); ok {
 		if _, err := s.command(cStatusInfo, s.status(op{rec: &Record{Result: 5, Trace: o.rec.Trace, Receipt: o.rec.Receipt, Currency: o.rec.Currency, At: o.rec.At}, card: o.card, entry: o.entry})); err != nil {
 			return err
 		}

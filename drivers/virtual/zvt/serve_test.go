@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tillbridge/drivers/frame"
+	"tillbridge/drivers/virtual/port"
 )
 
 // process is a terminal under Serve with pipes for its standard streams.
@@ -180,7 +181,7 @@ func TestSaleOnEachLine(t *testing.T) {
 	for _, o := range []Options{{}, {Serial: true}} {
 		name := "tcp"
 		if o.Serial {
-			if !havePTY {
+			if !port.HavePTY {
 				continue
 			}
 			name, o.Dir = "serial", t.TempDir()

@@ -82,7 +82,7 @@ func (s *session) print(lines []string, kind byte) error {
 		if i != len(lines)/2 {
 			return false
 		}
-		_, ok := s.t.faults.play("print-lost")
+		_, ok := s.t.faults.Play("print-lost")
 		return ok
 	}
 	if reg.blocks && reg.tlv {

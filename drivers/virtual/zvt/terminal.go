@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"tillbridge/drivers/virtual/port"
 	"time"
 )
 
@@ -45,7 +46,7 @@ type Terminal struct {
 	o        Options
 	ledger   *ledger
 	customer *customer
-	faults   faults
+	faults   *port.Faults
 	running  sync.Mutex // one line at a time
 
 	mu       sync.Mutex
@@ -94,7 +95,7 @@ func New(o Options) (*Terminal, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Terminal{o: o, ledger: l, customer: newCustomer(), needInit: o.Init}
+	t := &Terminal{o: o, ledger: l, customer: newCustomer(), faults: port.NewFaults(faults...), needInit: o.Init}
 	if o.Auto != "" {
 		if err := t.customer.do(Step{Do: "auto", Card: o.Auto}); err != nil {
 			return nil, err
@@ -107,7 +108,7 @@ func New(o Options) (*Terminal, error) {
 func (t *Terminal) Do(s Step) error {
 	switch s.Do {
 	case "fault":
-		return t.faults.add(s)
+		return t.faults.Add(s.Fault, s.N, time.Duration(s.MS)*time.Millisecond)
 	case "clock":
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -165,35 +166,10 @@ func (t *Terminal) restart() {
 func (t *Terminal) Run(ctx context.Context, line io.ReadWriteCloser, framed bool) error {
 	t.running.Lock()
 	defer t.running.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	s := &session{t: t, ctx: ctx, line: line, framed: framed, in: make(chan []byte)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer close(s.in)
-		for {
-			b := make([]byte, 4096)
-			n, err := line.Read(b)
-			if n > 0 {
-				select {
-				case s.in <- b[:n]:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	stop := context.AfterFunc(ctx, func() { line.Close() })
-	err := s.serve()
-	stop()
-	cancel()
-	line.Close()
-	for range s.in { // the reader may hold a piece
-	}
-	<-done
+	err := port.Play(ctx, line, port.Pieces(line), func(ctx context.Context, in <-chan []byte) error {
+		s := &session{t: t, ctx: ctx, line: line, framed: framed, in: in}
+		return s.serve()
+	})
 	t.wait("")
 	return err
 }
@@ -221,7 +197,7 @@ func (s *session) serve() error {
 
 // do carries out one command.
 func (s *session) do(a apdu) error {
-	if _, ok := s.t.faults.play("busy"); ok {
+	if _, ok := s.t.faults.Play("busy"); ok {
 		return s.reply(0x8400 | codeBusy)
 	}
 	if !s.t.registered().done && a.cmd != cRegister && a.cmd != cStatusEnq && a.cmd != cAbort {
