@@ -383,3 +383,46 @@ func TestStatusOfAnOfflineChipPayment(t *testing.T) {
 		t.Errorf("cut out of a trace: %v", spans)
 	}
 }
+
+// An abort meets an approval that is on its way: what the terminal makes of it
+// is the result, and nothing of it is left for the next command.
+func TestAbortMeetsAnApproval(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  []byte // behind the answer to the result
+		want drivers.Result
+	}{
+		"refused, late":           {joined([]byte{0x84, 0x83, 0x00}, completed), drivers.Approved},
+		"accepted, too late":      {joined(positive, completed), drivers.Approved},
+		"refused behind the end":  {joined(completed, []byte{0x84, 0x83, 0x00}), drivers.Approved},
+		"taken as a missing word": {joined(positive, []byte{0x04, 0xFF, 0x01, 0x05}, apduOf(zvt.CmdAborted, []byte{0x6C})), drivers.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := played(t, func(hear func(), say func(...[]byte)) {
+					hear() // the sale
+					say(positive)
+					hear() // the abort
+					say(apduOf(zvt.CmdStatusInformation, approved))
+					hear()
+					say(c.end)
+					for range 8 {
+						hear()
+						say(positive)
+					}
+				})
+				defer d.end()
+				go func() {
+					time.Sleep(2 * time.Second)
+					_ = d.dev.(drivers.PaymentTerminal).Abort(context.Background())
+				}()
+				stored := 0
+				r := euros(drivers.OpSale, 1000)
+				r.Persist = func(context.Context, drivers.TerminalAnswer) error { stored++; return nil }
+				a, err := d.perform(r)
+				if a.Result != c.want || err != nil || stored != 1 || d.tap.count(0x06, 0xB0) != 1 {
+					t.Errorf("%s, %v, stored %d times", a.Result, err, stored)
+				}
+			})
+		})
+	}
+}
