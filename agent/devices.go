@@ -179,6 +179,9 @@ func (c control) DeviceInfo(ctx context.Context, id string) (api.DeviceInfo, err
 				alert := notEncrypted(fault)
 				out.NotReady = &alert
 			}
+			if d.Encryption == "software" {
+				out.Keys = c.a.encrypt.left()
+			}
 		}
 	}
 	if !found {

@@ -190,6 +190,21 @@ func notEncrypted(fault error) api.Alert {
 	return alert
 }
 
+// left says how many keys there are still, nil where nothing is counted.
+func (e *encryption) left() map[string]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.journal == nil {
+		return nil
+	}
+	next := e.journal.KSN()
+	left, total, err := dukpt.Left(next)
+	if err != nil {
+		return nil
+	}
+	return map[string]string{"card data": fmt.Sprintf("next %s, %d of %d left", next, left, total)}
+}
+
 // warnings are what a person should know of the key set in use before it stops
 // payments.
 func (e *encryption) warnings() (out []api.Alert) {

@@ -608,6 +608,24 @@ func TestReaderWithoutItsKey(t *testing.T) {
 	s.load() // while the agent runs
 	s.want(s.sale("loaded", card), "succeeded", "", "yes")
 	s.end()
+	// A copy of the disk from before a sale, put back after it.
+	slots := filepath.Join(agent.KeyDir(s.parse()), "dukpt-"+ksnDevice+".slots")
+	old, err := os.ReadFile(slots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	s.want(s.sale("before", card), "succeeded", "", "yes")
+	s.end()
+	now, err := os.ReadFile(slots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.restore(slots, old)
+	s.start()
+	refused("rolled-back", "keys.rolled_back")
+	s.end()
+	s.restore(slots, now)
 	s.key = `key = "0000000000000001"`
 	s.start()
 	refused("other", "keys.other")
@@ -621,6 +639,13 @@ func TestReaderWithoutItsKey(t *testing.T) {
 	refused("used-up", "keys.exhausted")
 	s.end()
 	s.noCard(card.PAN())
+}
+
+func (s *counter) restore(path string, data []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // useUp puts a journal in the place of the loaded one whose key set has no key
