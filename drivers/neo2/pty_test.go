@@ -68,11 +68,16 @@ func TestNoisyPTY(t *testing.T) {
 		open := onPTY(t, r, nil)
 		all.Go(func() {
 			defer func() { <-slots }()
-			// A till gives up where an answer is lost; nothing is waited for.
-			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(scale(4, 60))*time.Second)
+			// A till gives up where an answer is lost. The first two lines are
+			// clean and have all the time of a slow machine.
+			limit, o := time.Duration(scale(4, 60))*time.Second, noise
+			if i < 2 {
+				limit, o = 2*time.Minute, drivertest.NoiseOptions{}
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
 			amount := int64(1000 + 16*i)
-			outcome, played, err := noisySale(ctx, open, uint64(i), noise, amount, entries)
+			outcome, played, err := noisySale(ctx, open, uint64(i), o, amount, entries)
 			wrong := c.books(fmt.Sprintf("sale %d", amount), outcome, err)
 			mu.Lock()
 			defer mu.Unlock()
@@ -80,6 +85,8 @@ func TestNoisyPTY(t *testing.T) {
 			switch {
 			case wrong != nil:
 				t.Errorf("line %d: %v", i, wrong)
+			case err != nil && i < 2:
+				t.Errorf("line %d without noise: %v", i, err)
 			case err != nil:
 				failed++
 			case strings.HasPrefix(outcome, "approved"):
@@ -89,8 +96,8 @@ func TestNoisyPTY(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("%d lines: %d approved, %d gave no result, %d faults played", n, approved, failed, faults)
-	if approved == 0 || faults == 0 {
-		t.Error("not one payment came through, or no line was noisy")
+	if approved == 0 {
+		t.Error("not one payment came through")
 	}
 }
 
