@@ -98,7 +98,13 @@ func complete(h emv.HostResponse) []byte {
 		if len(h.IssuerAuth) > 0 {
 			data = tlv.Append(data, 0x91, h.IssuerAuth)
 		}
-		data = append(data, h.Scripts...)
+		// Nothing but scripts: a second response code among them would be the
+		// reader's to choose from.
+		for it := tlv.Iter(h.Scripts); it.Next(); {
+			if it.Tag() == 0x71 || it.Tag() == 0x72 {
+				data = append(data, it.Raw()...)
+			}
+		}
 	}
 	return data
 }

@@ -233,3 +233,25 @@ func TestPINBlockNeedsItsOwnKSN(t *testing.T) {
 		}
 	}
 }
+
+// What a host sends as scripts cannot bring a second response code along.
+func TestScriptsAreScriptsAlone(t *testing.T) {
+	const first, last = "7106860400DA0000", "720E9F180411223344860500DA000000"
+	for name, c := range map[string]struct{ scripts, want string }{
+		"both":                  {first + last, first + last},
+		"none":                  {"", ""},
+		"a code behind them":    {first + "8A023030", first},
+		"a code before them":    {"8A023030" + first, first},
+		"issuer authentication": {"910A11223344556677883030" + last, last},
+		"damage":                {first + "7220", first},
+		"fill":                  {"0000" + first + "00" + last, first + last},
+	} {
+		for _, h := range []emv.HostResponse{{Reached: true, Sent: true, ARC: "51"}, {Reached: true, Sent: true, Approved: true, ARC: "00"}} {
+			h.Scripts = unhex(t, c.scripts)
+			want := append([]byte{0}, tlv.Append(nil, 0x8A, []byte(h.ARC))...)
+			if got := complete(h); !bytes.Equal(got, append(want, unhex(t, c.want)...)) {
+				t.Errorf("%s: %X", name, got)
+			}
+		}
+	}
+}
