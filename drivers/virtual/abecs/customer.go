@@ -155,3 +155,11 @@ var faults = []string{
 	"drop-ack", "bad-crc", "nak", "split", "duplicate", "noise", "stall", "late", "drop-response", "hang-up",
 	"card-declines",
 }
+
+// again puts a step back in front.
+func (c *customer) again(s Step) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.AfterMS = 0
+	c.steps = append([]Step{s}, c.steps...)
+}

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tillbridge/drivers/frame"
 	"tillbridge/emv/cryptogram"
 	"tillbridge/emv/tlv"
 	"tillbridge/emv/virtualcard"
@@ -264,78 +263,6 @@ func TestCancelWhileTheCustomerIsAwaited(t *testing.T) {
 	})
 }
 
-func TestLink(t *testing.T) {
-	gix := []byte("GIX006\x00\x01\x00\x02\x80\x01")
-	synctest.Test(t, func(t *testing.T) {
-		p := newPad(t, Options{Clear: true})
-		h := join(t, p)
-		h.ask([]byte("OPN"))
-
-		bad := frame.AppendDC3(nil, gix)
-		bad[len(bad)-1] ^= 1
-		h.line.Write(bad)
-		if _, c, _ := h.packet(time.Second); c != frame.ByteNAK {
-			t.Errorf("a wrong checksum is answered by %02X", c)
-		}
-		h.line.Write(frame.AppendDC3(nil, gix)[:5])
-		time.Sleep(interByte + time.Second)
-		if st, _, _ := h.ask(gix); st != "GIX000" {
-			t.Errorf("after half a packet and silence: %s", st)
-		}
-		h.line.Write([]byte{frame.ByteNAK})
-		if st, _, _ := h.hear("GIX"); st != "GIX000" {
-			t.Errorf("NAK: %s", st)
-		}
-		for _, f := range []string{"drop-ack", "nak", "bad-crc", "duplicate", "noise", "drop-response"} {
-			if err := p.Do(Step{Do: "fault", Fault: f}); err != nil {
-				t.Fatal(err)
-			}
-			h.line.Write(frame.AppendDC3(nil, gix))
-			var controls []byte
-			packets, broken := 0, 0
-			for {
-				_, c, err := h.packet(5 * time.Second)
-				if err != nil && strings.HasPrefix(err.Error(), "nothing") {
-					break
-				}
-				switch {
-				case err != nil:
-					broken++
-				case c != 0:
-					controls = append(controls, c)
-				default:
-					packets++
-				}
-			}
-			want := map[string]struct {
-				controls        string
-				packets, broken int
-			}{
-				"drop-ack": {"", 1, 0}, "nak": {"\x15", 0, 0}, "bad-crc": {"\x06", 0, 1}, "duplicate": {"\x06", 2, 0},
-				"noise": {"\x06", 1, 0}, "drop-response": {"\x06", 0, 0},
-			}[f]
-			if string(controls) != want.controls || packets != want.packets || broken != want.broken {
-				t.Errorf("%s: controls %X, %d packets, %d broken", f, controls, packets, broken)
-			}
-		}
-		p.Do(Step{Do: "fault", Fault: "late", MS: 15000})
-		h.say(gix)
-		start := time.Now()
-		if st, _, _ := h.hear("GIX"); st != "GIX000" || time.Since(start) < 15*time.Second {
-			t.Errorf("late: %s after %v", st, time.Since(start))
-		}
-		p.Do(Step{Do: "fault", Fault: "split", MS: 200})
-		if st, _, _ := h.ask(gix); st != "GIX000" {
-			t.Errorf("split: %s", st)
-		}
-		p.Do(Step{Do: "fault", Fault: "hang-up"})
-		h.say(gix)
-		if _, _, err := h.packet(time.Second); err == nil {
-			t.Error("hang-up: a whole packet came")
-		}
-	})
-}
-
 func TestSecureChannel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPad(t, Options{})
@@ -396,59 +323,6 @@ func TestKSNSurvivesRestart(t *testing.T) {
 	if len(seen) != 12 {
 		t.Errorf("%d serial numbers", len(seen))
 	}
-}
-
-// aidRecord is a table record for one application of seven bytes.
-func aidRecord(acquirer, record, aid string) string {
-	return strings.Join([]string{"284", "1", acquirer, record, "07", aid + strings.Repeat("0", 18), "01", "CREDITO         ", "03",
-		"008C", "008D", "0096", "250", "978", "2", "MERCHANT0000001", "5999", "TERM0001", "E06800", "7000F0A001", "22",
-		"DC4000A800", "0010000000", "DC4004F800", "00000000", "R", "1", "1", "00001000", "00000000", "00000500", "0096", "0",
-		strings.Repeat("0", 40), strings.Repeat("0", 40), "Y1Z1Y3Z3"}, "")
-}
-
-func TestTables(t *testing.T) {
-	record := aidRecord("02", "07", "A0000000031010")
-	if len(record) != 284 {
-		t.Fatalf("the test's record has %d characters", len(record))
-	}
-	synctest.Test(t, func(t *testing.T) {
-		file := t.TempDir() + "/state.json"
-		p := newPad(t, Options{Clear: true, State: file})
-		h := join(t, p)
-		h.ask([]byte("OPN"))
-		if st, _, _ := h.ask([]byte("TLR00201")); st != "TLR010" {
-			t.Errorf("TLR before TLI: %s", st)
-		}
-		if st, _, _ := h.ask([]byte("TLI012000000000123")); st != "TLI020" {
-			t.Errorf("TLI with another version: %s", st)
-		}
-		if st, _, _ := h.ask([]byte("TLR28601" + record)); st != "TLR000" {
-			t.Errorf("TLR: %s", st)
-		}
-		if st, _, _ := h.ask([]byte("TLE")); st != "TLE000" {
-			t.Errorf("TLE: %s", st)
-		}
-		if st, l, _ := h.ask([]byte("GIX006\x00\x01\x00\x02\x93\x02")); st != "GIX000" || string(must(t, l, 0x9302)) != "0000000123" {
-			t.Errorf("GIX 9302: %s %q", st, l)
-		}
-		if st, _, _ := h.ask([]byte("TLI012000000000123")); st != "TLI000" {
-			t.Errorf("TLI with the same version: %s", st)
-		}
-		if st, _, _ := h.ask([]byte("TLR28601" + record[:283] + "x")); st != "TLR000" && st != "TLR021" {
-			t.Errorf("TLR of a strange record: %s", st)
-		}
-		if st, _, _ := h.ask([]byte("TLR00701004x")); st != "TLR021" && st != "TLR011" && st != "TLR010" {
-			t.Errorf("TLR of a lie: %s", st)
-		}
-		p.Do(Step{Do: "insert", Card: "visa-credit"})
-		if st, l, _ := h.ask(gcxOf("000000000700", "00000")); st != "GCX000" || string(must(t, l, outAIDInfo)) != "020701" {
-			t.Errorf("GCX on loaded tables: %s %q", st, l)
-		}
-		again := newPad(t, Options{Clear: true, State: file})
-		if v, _ := again.vault.version("02"); v != "0000000123" || len(again.applications()) != 1 {
-			t.Errorf("tables after power-off: %q", v)
-		}
-	})
 }
 
 func TestMenuKeyPIN(t *testing.T) {

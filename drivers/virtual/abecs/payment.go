@@ -2,7 +2,6 @@ package abecs
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -153,73 +152,6 @@ func (s *session) notify(line1, line2 string) error {
 	return s.respond([]byte("NTM000032"+text), false)
 }
 
-// choose builds the candidate list and reads the application; a menu asks the
-// customer where the card leaves a choice.
-func (s *session) choose(k *kernel, l params) (int, error) {
-	apps := filter(s.pad.applications(), l, k.contactless)
-	list, err := k.find(apps)
-	if err != nil {
-		return status(err, k.contactless), nil
-	}
-	for len(list) > 0 {
-		i := 0
-		if len(list) > 1 && !k.contactless {
-			step, err := s.ask(needMenu, l.limit(pinpadTimeout))
-			switch {
-			case err != nil:
-				return 0, err
-			case step.Do == "timeout":
-				return statTimeout, nil
-			case step.Do == "cancel":
-				return statCancel, nil
-			}
-			if step.N >= 1 && step.N <= len(list) {
-				i = step.N - 1
-			}
-		}
-		err := k.start(list[i])
-		if err == nil {
-			return statOK, nil
-		}
-		var sw statusError
-		if !errors.As(err, &sw) || len(list) == 1 {
-			return status(err, k.contactless), nil
-		}
-		list = append(list[:i:i], list[i+1:]...) // 6985 and the like: back to selection
-	}
-	return statNoApp, nil
-}
-
-// filter leaves the applications that the host asks for.
-func filter(apps []*application, l params, contactless bool) []*application {
-	acquirer := l.text(inAcquirer, 2, "00")
-	ids, listed := l.get(inAIDList)
-	kinds, typed := l.get(inAppType)
-	var out []*application
-	for _, a := range apps {
-		if acquirer != "00" && a.acquirer != acquirer || contactless && a.ctlsMode == 0 {
-			continue
-		}
-		if listed && !pairs(ids, 4, a.acquirer+a.record) {
-			continue
-		}
-		if typed && !pairs(kinds, 2, twoDigits(a.kind)) {
-			continue
-		}
-		out = append(out, a)
-	}
-	return out
-}
-
-func pairs(list []byte, n int, want string) bool {
-	for ; len(list) >= n; list = list[n:] {
-		if string(list[:n]) == want {
-			return true
-		}
-	}
-	return false
-}
-
 // pull takes the card away from under a command.
 func (p *Pad) pull(in *inserted) {
 	p.mu.Lock()
@@ -363,104 +295,6 @@ func bcdValue(b []byte) (v int64) {
 		v = v*100 + int64(c>>4)*10 + int64(c&15)
 	}
 	return v
-}
-
-// pinFor asks for the PIN of the card in use. done is set where the answer is
-// final.
-func (s *session) pinFor(in *inserted, method string, slot int, l params) (a answer, done bool, err error) {
-	if method != "3" || !s.pad.vault.has("pin", slot) {
-		return fail(statNoKey), true, nil
-	}
-	if v, ok := l.get(inMessage); ok {
-		s.pad.show(text(v))
-	}
-	pin, st, err := s.enterPIN(in, l.limit(pinpadTimeout))
-	if err != nil || st != statOK {
-		return fail(st), true, err
-	}
-	if in.entry == "contact" && s.pad.isGone(in) {
-		return fail(statNoCard), true, nil
-	}
-	b, st := s.encipherPIN(pin, in.pan, slot)
-	if st != statOK {
-		return fail(st), true, nil
-	}
-	in.pin = b
-	return answer{}, false, nil
-}
-
-// enterPIN is the customer at the keypad.
-func (s *session) enterPIN(in *inserted, limit time.Duration) (string, int, error) {
-	step, err := s.ask(needPIN, limit)
-	switch {
-	case err != nil:
-		return "", 0, err
-	case step.Do == "timeout":
-		return "", statTimeout, nil
-	case step.Do == "cancel":
-		return "", statCancel, nil
-	}
-	own := "1234"
-	if in != nil {
-		own = in.card.PIN()
-	}
-	switch {
-	case step.Do == "wrong-pin":
-		return wrongPIN(own), statOK, nil
-	case step.Digits != "":
-		return step.Digits, statOK, nil
-	}
-	return own, statOK, nil
-}
-
-// wrongPIN is a PIN of the same length whose last digit differs.
-func wrongPIN(own string) string {
-	b := []byte(own)
-	b[len(b)-1] = '0' + (b[len(b)-1]-'0'+1)%10
-	return string(b)
-}
-
-// gpn captures a PIN for a number that the host gives, or for the card that
-// was read.
-func (s *session) gpn(c command) (answer, error) {
-	if len(c.blocks) != 1 {
-		return fail(statBadParam), nil
-	}
-	f := &fields{rest: string(c.blocks[0])}
-	method, slot := f.text(1), int(f.number(2, 10))
-	f.text(32)
-	n, pan := int(f.number(2, 10)), f.text(19)
-	if f.text(1) != "1" {
-		f.bad = true
-	}
-	least, most := f.number(2, 10), f.number(2, 10)
-	msg := f.text(32)
-	if f.bad || f.rest != "" || n > 19 || least < 4 || most < least || most > 12 {
-		return fail(statBadParam), nil
-	}
-	number := strings.TrimSpace(pan[:n])
-	if n == 0 {
-		if s.card == nil || !s.card.read {
-			return fail(statBadCall), nil
-		}
-		number = s.card.pan
-	}
-	if method != "3" || !s.pad.vault.has("pin", slot) {
-		return fail(statNoKey), nil
-	}
-	s.pad.show(text([]byte(msg)))
-	pin, st, err := s.enterPIN(s.card, pinpadTimeout)
-	if err != nil || st != statOK {
-		return fail(st), err
-	}
-	if len(pin) < int(least) || len(pin) > int(most) {
-		return fail(statCancel), nil
-	}
-	b, st := s.encipherPIN(pin, number, slot)
-	if st != statOK {
-		return fail(st), nil
-	}
-	return answer{block: fmt.Appendf(nil, "%X%X", b.block, b.ksn)}, nil
 }
 
 // ged returns data of the card in use.

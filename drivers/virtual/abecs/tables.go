@@ -211,3 +211,29 @@ func (p *Pad) applications() []*application {
 }
 
 func twoDigits(n int) string { return string([]byte{'0' + byte(n/10%10), '0' + byte(n%10)}) }
+
+// application is an entry of the AID table (record type 1 of chapter 5).
+type application struct {
+	acquirer, record string
+	aid              []byte
+	kind             int
+	label            string
+	versions         [][]byte // 9F09
+	country          string
+	currency         string
+	exponent         int
+	merchant         string
+	mcc              string
+	terminal         string
+	caps             []byte // 9F33
+	addCaps          []byte // 9F40
+	terminalType     byte   // 9F35
+	tacDefault       []byte
+	tacDenial        []byte
+	tacOnline        []byte
+	floor            int64
+	tdol, ddol       []byte
+	ctlsMode         byte // 0: not contactless
+	ctlsLimit        int64
+	ctlsCVM          int64
+}
