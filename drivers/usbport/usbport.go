@@ -18,7 +18,9 @@
 // because a report that fills its packets ends no longer transfer; an endpoint
 // that stalled is cleared; only the interface that is opened is taken from the
 // kernel's driver; a hot-plugged device may be seen by a new context alone, so
-// each scan has its own.
+// each opening has its own; and the library's list waits for a device that hangs,
+// so that on Linux a scan reads sysfs itself. While a device hangs, the opening
+// of another one may hang too: it is given up by its deadline.
 //
 // What it does not do: hot-plug events (the supervisor polls), isochronous
 // transfers, keyboards and mice.

@@ -41,7 +41,7 @@ func openKernel(dir string) (kernel, error) {
 	if err != nil {
 		return kernel{}, err
 	}
-	for _, line := range strings.Fields(string(builtin)) {
+	for line := range strings.FieldsSeq(string(builtin)) {
 		files[moduleName(line)] = ""
 	}
 	k.modules, err = resolve(files, dependsOn, wanted)

@@ -144,7 +144,7 @@ func guest(ctx context.Context, dir, kernel, image, mark, pattern string, limit 
 	args = append(args, line("card", 2)...)
 	args = append(args, line("pad", 3)...)
 	args = append(args, "-device", "qemu-xhci,id=xhci",
-		"-device", "usb-ccid,id=reader,bus=xhci.0,port=1", "-device", "ccid-card-passthru,id=slot,bus=reader.0,chardev=card",
+		"-device", "usb-ccid,id=reader,bus=xhci.0,port=1,serial=LAB0002", "-device", "ccid-card-passthru,id=slot,bus=reader.0,chardev=card",
 		"-device", "usb-serial,id=adapter,bus=xhci.0,port=2,chardev=pad,serial=LAB0001,always-plugged=on")
 	return exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 }

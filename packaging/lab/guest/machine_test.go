@@ -54,6 +54,7 @@ type monitor struct {
 	f     *os.File
 	lines *bufio.Scanner
 	id    int
+	out   map[string]bool // devices that were pulled
 }
 
 // theMonitor is opened once: the protocol begins once.
@@ -62,8 +63,13 @@ var theMonitor = sync.OnceValues(func() (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &monitor{f: f, lines: bufio.NewScanner(f)}
+	m := &monitor{f: f, lines: bufio.NewScanner(f), out: map[string]bool{}}
 	m.lines.Buffer(nil, 1<<20)
+	// Until it was raw the line echoed: QEMU may be in the middle of its own
+	// greeting. This byte begins its parser anew.
+	if _, err := f.Write([]byte{0xFF, '\n'}); err != nil {
+		return nil, err
+	}
 	return m, m.do("qmp_capabilities", nil)
 })
 
@@ -91,7 +97,9 @@ func (m *monitor) do(command string, arguments map[string]any) error {
 	if _, err := m.f.Write(append(b, '\n')); err != nil {
 		return err
 	}
+	said := ""
 	for m.lines.Scan() {
+		said = m.lines.Text()
 		var a struct {
 			ID    int
 			Error *struct{ Desc string }
@@ -104,7 +112,7 @@ func (m *monitor) do(command string, arguments map[string]any) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s: no answer: %v", command, m.lines.Err())
+	return fmt.Errorf("%s: no answer: %v; the last line was %q", command, m.lines.Err(), said)
 }
 
 // pull unplugs one of QEMU's devices.
@@ -113,6 +121,7 @@ func (m *monitor) pull(t *testing.T, id string) {
 	if err := m.do("device_del", map[string]any{"id": id}); err != nil {
 		t.Fatal(err)
 	}
+	m.out[id] = true
 }
 
 // plug plugs one in. A device that was pulled a moment ago may still hold its
@@ -122,6 +131,7 @@ func (m *monitor) plug(t *testing.T, device map[string]any) {
 	var err error
 	for range 200 {
 		if err = m.do("device_add", device); err == nil {
+			delete(m.out, device["id"].(string))
 			return
 		}
 		time.Sleep(20 * time.Millisecond)
