@@ -12,6 +12,8 @@
 // what the card and the reader say they were asked.
 //
 // What is not here: registers for ZVT and hosts for ABECS. Those that are
-// known (bezahl-online/zvt, mniak/bcpinpad, ecrterm) are in no package
-// registry that a build of this project may rely on.
+// known (bezahl-online/zvt, mniak/bcpinpad, PauloLeal/go-pinpad, ecrterm) are
+// in no registry that a build of this project may rely on. What a register of
+// others sends, and what it can take, is held by a test of
+// drivers/virtual/zvt that was made from its source.
 package foreign
