@@ -30,7 +30,8 @@ func completion(h emv.HostResponse) (option byte, arc string) {
 		}
 	case h.Reached:
 		option = hostDeclined
-		if len(arc) != 2 {
+		// A response code that means an approval would let the card give one.
+		if len(arc) != 2 || arc == "00" || arc == "08" || arc == "10" || arc == "11" || arc[0] == 'Y' {
 			arc = "05"
 		}
 	case h.Sent:
@@ -81,7 +82,13 @@ func fcx(h emv.HostResponse) ([]Param, error) {
 		if len(h.IssuerAuth) > 0 {
 			data = tlv.Append(data, 0x91, h.IssuerAuth)
 		}
-		data = append(data, h.Scripts...)
+		// Nothing but scripts: a second 8A or 91 among them would be the pad's to
+		// choose from.
+		for it := tlv.Iter(h.Scripts); it.Next(); {
+			if it.Tag() == 0x71 || it.Tag() == 0x72 {
+				data = append(data, it.Raw()...)
+			}
+		}
 	}
 	if len(data) > MaxBlock-4 {
 		return nil, fmt.Errorf("%w: issuer scripts of %d bytes", ErrTooLong, len(data))
