@@ -226,24 +226,34 @@ func TestHIDHeldAndShared(t *testing.T) {
 	eventually(ctx, t, "the kernel takes the pad back", func() bool { return bound(pad) == "usbhid" })
 }
 
-// Many openings leave no goroutine and no file behind.
+// Openings, and plugs, leave no goroutine and no file behind.
 func TestHIDOpenings(t *testing.T) {
 	ctx := begin(t)
 	p := mirror(false, false)
-	tr, _ := open(ctx, t, p, 0)
+	tr, pull := open(ctx, t, p, 0)
 	at := tr.Info()
 	tr.Close()
 	bus := usbport.New(nil)
 	before, was := runtime.NumGoroutine(), files()
-	for n := range 10 {
+	for n := range 8 {
 		tr, err := bus.Open(ctx, at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		exchange(ctx, t, tr, n)
-		if err := tr.Close(); err != nil {
-			t.Fatal(err)
+		if n%2 == 0 { // every other time it is closed by being pulled
+			if err := tr.Close(); err != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
+		pull()
+		if _, err := tr.Read(ctx, make([]byte, 256)); !errors.Is(err, drivers.ErrUnplugged) {
+			t.Errorf("read: %v", err)
+		}
+		tr.Close()
+		pull = attach(t, p.Device, n%4)
+		at = find(ctx, t, bus, isMirror)
 	}
 	eventually(ctx, t, "no goroutine and no file more", func() bool { return runtime.NumGoroutine() <= before && files() <= was })
 }
