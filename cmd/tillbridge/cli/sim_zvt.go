@@ -31,6 +31,7 @@ terminal: {"do":"fault","fault":"lose-status"} and others, {"do":"unplug"}, {"do
 	f.StringVar(&o.Dir, "dir", "", "directory of the link to the pty (default: a temporary one)")
 	f.StringVar(&o.Link, "link", "terminal0", "name of the link in it")
 	f.StringVar(&o.TerminalID, "terminal-id", "52000001", "terminal id, eight digits")
+	f.StringVar(&o.Password, "password", "000000", "password that commands must carry, six digits")
 	f.IntVar(&o.Currency, "currency", 978, "ISO 4217 number of the only currency it takes")
 	f.StringVar(&o.Auto, "auto", "", "a customer who always taps this card: visa, mastercard, debit, amex")
 	return c

@@ -11,9 +11,9 @@
 // The tests look at both sides: at what the foreign program printed, and at
 // what the card and the reader say they were asked.
 //
-// What is not here: registers for ZVT and hosts for ABECS. Those that are
-// known (bezahl-online/zvt, mniak/bcpinpad, PauloLeal/go-pinpad, ecrterm) are
-// in no registry that a build of this project may rely on. What a register of
-// others sends, and what it can take, is held by a test of
-// drivers/virtual/zvt that was made from its source.
+// Registers for ZVT and hosts for ABECS (bezahl-online/zvt, ecrterm,
+// mniak/bcpinpad, PauloLeal/go-pinpad, abecs-rust) are in no package registry
+// that a build of this project may rely on. They were run once, and what they
+// said is played to the virtual devices by a plain `go test`: see
+// testdata/foreign of packages zvt and abecs beside this one.
 package foreign

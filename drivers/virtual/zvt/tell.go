@@ -57,15 +57,22 @@ func (s *session) status(o op) []byte {
 func (t *Terminal) receiptLines(r *Record) []string {
 	title := map[string]string{KindSale: "Zahlung", KindReversal: "Storno", KindRefund: "Gutschrift", KindReservation: "Reservierung",
 		KindCapture: "Buchung der Reservierung", KindRelease: "Freigabe der Reservierung", KindEndOfDay: "Kassenschnitt"}[r.Kind]
-	lines := []string{"K U N D E N B E L E G", title, fmt.Sprintf("Terminal-ID: %s", t.o.TerminalID),
+	head := "K U N D E N B E L E G"
+	if r.Kind == KindEndOfDay {
+		head = "H Ä N D L E R B E L E G"
+	}
+	lines := []string{head, title, fmt.Sprintf("Terminal-ID: %s", t.o.TerminalID),
 		fmt.Sprintf("TA-Nr %06d  Beleg-Nr %04d", r.Trace, r.Receipt), r.At.Format("02.01.2006 15:04:05")}
 	if r.Last4 != "" {
 		lines = append(lines, r.Card, "############"+r.Last4)
 	}
 	lines = append(lines, fmt.Sprintf("Betrag %d.%02d (%03d)", r.Amount/100, r.Amount%100, r.Currency))
-	if r.Result == 0 {
+	switch {
+	case r.Kind == KindEndOfDay:
+		lines = append(lines, "Abschluss erfolgt")
+	case r.Result == 0:
 		lines = append(lines, "Zahlung erfolgt", "Bitte Beleg für Rückgabe aufbewahren")
-	} else {
+	default:
 		lines = append(lines, "Vorgang abgebrochen")
 	}
 	return lines

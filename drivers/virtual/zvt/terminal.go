@@ -317,13 +317,22 @@ func (s *session) register(a apdu) error {
 	return err
 }
 
-// enquiry takes 05 01: software version and state.
-func (s *session) enquiry(apdu) error {
+// enquiry takes 05 01: software version and state. The service byte can ask
+// for the state alone; of its bits only a whole is known from outside: a
+// captured terminal, asked with 03 07, answered with one byte.
+func (s *session) enquiry(a apdu) error {
 	if err := s.reply(cReply); err != nil {
 		return err
 	}
-	v := s.t.o.Software
-	data := append([]byte{0xF0 | byte(len(v)/100), 0xF0 | byte(len(v)/10%10), 0xF0 | byte(len(v)%10)}, v...)
+	var data []byte
+	short := false
+	if rest, ok := s.password(a); ok {
+		r, ok := bitmaps(rest)
+		short = ok && r.service&0x07 == 0x07
+	}
+	if v := s.t.o.Software; !short {
+		data = append([]byte{0xF0 | byte(len(v)/100), 0xF0 | byte(len(v)/10%10), 0xF0 | byte(len(v)%10)}, v...)
+	}
 	state := byte(0)
 	s.t.mu.Lock()
 	if s.t.needInit {
