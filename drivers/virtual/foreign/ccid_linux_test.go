@@ -132,7 +132,7 @@ func TestPcscdSeesTheCardComeAndGo(t *testing.T) {
 	plugTwin(t, r)
 	shows := func(word string) func() bool {
 		return func() bool {
-			for _, line := range strings.Split(run(t, "", "opensc-tool", "--list-readers"), "\n") {
+			for line := range strings.SplitSeq(run(t, "", "opensc-tool", "--list-readers"), "\n") {
 				if strings.Contains(line, "tillbridge twin") {
 					return strings.Contains(line, word)
 				}
