@@ -96,7 +96,17 @@ func newFleet(c *config.Config, buses []drivers.Bus, log *slog.Logger, registry 
 			}
 		},
 	})
-	return f, err
+	if err != nil {
+		return f, err
+	}
+	return f, registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tillbridge_device_stuck_calls", Help: "Calls to devices that did not end in their time and have not returned.",
+	}, func() (n float64) {
+		for _, d := range f.supervisor.Devices() {
+			n += float64(d.Stuck)
+		}
+		return n
+	}))
 }
 
 func (f *fleet) run(ctx context.Context) error {
@@ -211,7 +221,7 @@ func (c control) DeviceTest(ctx context.Context, id string) (api.DeviceTest, err
 	}
 	check := func(name, detail string, err error) {
 		if err != nil {
-			t.OK, detail = false, err.Error()
+			t.OK, detail = false, drivers.Plain(err)
 		}
 		t.Checks = append(t.Checks, api.Check{Name: name, OK: err == nil, Detail: detail})
 	}

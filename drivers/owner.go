@@ -61,16 +61,17 @@ type owner struct {
 
 	lastKey string // of the port it had
 
-	mu sync.Mutex
-	st DeviceStatus
-	// owed is the serial number of the device that an operation was cut off on
-	// and that Recover is due for. Empty means none, or that it has no number.
-	owed   string
-	waived bool // a person gave owed up
+	mu       sync.Mutex
+	st       DeviceStatus
+	tries    map[string]try // by key of the port
+	hung     map[uint64]int // by life of the port: calls that have not returned
+	owed     *debt          // an operation that was cut off and is not settled
+	stranger string         // key of the port where another device stands than the one that is owed
+	was      string         // serial number of the device that was Ready last
 }
 
 func newOwner(s *Supervisor, c DeviceConfig, d Driver) *owner {
-	return &owner{s: s, c: c, driver: d, box: make(chan request), st: DeviceStatus{Name: c.Name, Protocol: c.Protocol, State: StateAbsent, Since: time.Now()}}
+	return &owner{s: s, c: c, driver: d, box: make(chan request), tries: map[string]try{}, hung: map[uint64]int{}, st: DeviceStatus{Name: c.Name, Protocol: c.Protocol, State: StateAbsent, Since: time.Now()}}
 }
 
 func (o *owner) status() DeviceStatus {
@@ -130,72 +131,84 @@ const resetAfter = 3
 
 // run is the life of a device.
 func (o *owner) run(ctx context.Context) {
-	failures, opened, recovering := 0, false, false
-	serial := "" // of the device that was Ready last
-	ill := false // the last failure was that of an open device: ask its health before Ready
+	opened := false
+	was := Identity{} // of the device that was Ready last
+	ill := false      // the last failure was that of an open device: ask its health before Ready
 	for ctx.Err() == nil {
 		changed := o.s.watch()
-		v, ok := o.s.claim(o)
-		if !ok {
-			o.set(StateAbsent, o.absent())
-			select {
-			case <-ctx.Done():
-			case <-changed:
-			}
+		key, v, next := o.s.claim(o)
+		if key == "" {
+			o.idle(ctx, changed, next)
 			continue
 		}
-		key := v.port.Key()
-		d, err := o.open(ctx, v, key, failures >= o.s.o.FaultAfter)
+		l, err := o.open(ctx, key, v)
 		if err == nil && ill {
-			err = o.well(ctx, d)
+			err = o.well(ctx, l)
 		}
-		if err == nil && recovering {
-			err = o.recover(ctx, d, key)
+		if err == nil {
+			err = o.recover(ctx, l)
 		}
 		if err != nil {
-			if d != nil {
-				_ = d.Close()
+			if l != nil {
+				o.shut(l)
 			}
+			o.failed(ctx, key, v, err)
 			o.s.release(key)
-			failures++
-			if failures == resetAfter && ctx.Err() == nil {
-				o.reset(ctx, v)
-			}
-			o.pause(ctx, failures, key, err)
 			continue
 		}
+		detail, now := "", o.status().Identity
 		if opened {
 			o.update(func(st *DeviceStatus) { st.Replugs++ })
+			if now.Serial != was.Serial {
+				detail = describe(now) + " stands in the place of " + strings.TrimPrefix(describe(was), "device ")
+			}
 		}
-		opened, recovering, ill = true, false, false
-		o.lastKey = key
-		detail, now := "", o.status().Identity.Serial
-		if serial != "" && now != serial {
-			detail = fmt.Sprintf("device %q stands in the place of %q", now, serial)
-		}
-		serial = now
+		opened, ill, was, o.lastKey = true, false, now, key
+		o.mu.Lock()
+		o.was, o.st.Failures = now.Serial, o.tries[key].failures
+		o.mu.Unlock()
 		o.set(StateReady, detail)
-		worked, busy, err := o.serve(ctx, d, key, v.port)
-		_ = d.Close()
+		worked, err := o.serve(ctx, l)
+		o.shut(l)
+		if ctx.Err() == nil {
+			ill = !errors.Is(err, ErrUnplugged)
+			if worked {
+				o.forgive(key)
+			}
+			o.failed(ctx, key, v, err)
+		}
 		o.s.release(key)
-		if ctx.Err() != nil {
-			break
-		}
-		recovering = recovering || busy
-		if worked {
-			failures = 0
-		}
-		failures++
-		ill = !errors.Is(err, ErrUnplugged)
-		o.update(func(st *DeviceStatus) { st.Port = Port{} })
-		if errors.Is(err, ErrUnplugged) && failures < o.s.o.FaultAfter {
-			o.set(StateRecovering, "the port is gone")
-			continue // the port's own absence is the pause
-		}
-		o.pause(ctx, failures, key, err)
 	}
+	o.update(func(st *DeviceStatus) { st.Port = Port{} })
 	o.set(StateAbsent, "the agent has stopped")
 }
+
+// idle waits for a port, or until one that failed is due again.
+func (o *owner) idle(ctx context.Context, changed <-chan struct{}, next time.Time) {
+	var due <-chan time.Time
+	if next.IsZero() {
+		state, why := StateFaulted, o.s.hangs(o)
+		if why == "" {
+			state, why = StateAbsent, o.absent()
+		}
+		o.update(func(st *DeviceStatus) { st.Port, st.Failures = Port{}, 0 })
+		o.set(state, why)
+	} else {
+		timer := time.NewTimer(time.Until(next))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-due:
+	}
+}
+
+// refusedError is why a device is not this owner's.
+type refusedError string
+
+func (e refusedError) Error() string { return string(e) }
 
 // absent says what is looked for.
 func (o *owner) absent() string {
@@ -215,50 +228,19 @@ func (o *owner) absent() string {
 
 // well asks a device that failed before whether it is well now: one that opens
 // and never answers must not look Ready between two failures.
-func (o *owner) well(ctx context.Context, d Device) error {
-	h, err := o.check(ctx, d)
+func (o *owner) well(ctx context.Context, l *line) error {
+	h, err := o.check(ctx, l)
 	if err == nil && !h.OK {
 		err = fmt.Errorf("the device is not well: %s", h.Detail)
 	}
 	return err
 }
 
-// recover settles the operation that was cut off, on the device that it was
-// cut off on: another one knows nothing of it, and its last transaction would
-// be taken for ours.
-func (o *owner) recover(ctx context.Context, d Device, key string) error {
-	o.mu.Lock()
-	owed, serial := o.owed, o.st.Identity.Serial
-	o.mu.Unlock()
-	if owed != "" && serial != owed {
-		why := fmt.Sprintf("device %q stands here and an operation on %q is not settled: connect that one, or rescan to take this one in its place", serial, owed)
-		o.s.refuse(o, key, why)
-		return errors.New(why)
-	}
-	if o.s.o.Recover == nil || owed == "" && o.replaced() {
-		return nil
-	}
-	o.set(StateRecovering, "settling the last operation")
-	return o.s.o.Recover(ctx, o.c.Name, d)
-}
-
-// replaced reports, once, that a person took another device in place of the
-// one whose operation is not settled.
-func (o *owner) replaced() bool {
+// home is the serial number of the device that was Ready last.
+func (o *owner) home() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	was := o.waived
-	o.waived = false
-	return was
-}
-
-// waive forgets which device an operation was cut off on.
-func (o *owner) waive() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.owed != "" && o.st.Identity.Serial != o.owed {
-		o.owed, o.waived = "", true
-	}
+	return o.was
 }
 
 // Resetter is a Bus that can reset a port (a USB port reset): the step between
@@ -272,176 +254,91 @@ func (o *owner) reset(ctx context.Context, v sighting) {
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.s.o.CheckTimeout)
-	defer cancel()
 	o.set(StateRecovering, "resetting the port")
-	if err := r.Reset(ctx, v.port); err != nil {
+	err := o.within(ctx, o.s.o.CheckTimeout, "resetting the port", v, nil, nil, func(ctx context.Context) error { return r.Reset(ctx, v.port) })
+	if err != nil {
 		o.s.o.Log.Warn("the port could not be reset", "device", o.c.Name, "port", v.port.Path, "err", err)
 	}
 }
 
-// open opens port and protocol and checks who answers. A faulted device stays
-// Faulted meanwhile: it is tried again, and nothing changed yet.
-func (o *owner) open(ctx context.Context, v sighting, key string, faulted bool) (Device, error) {
+// open opens port and protocol and checks who answers. A line that is returned
+// with an error is the caller's to shut. A faulted device stays Faulted
+// meanwhile: it is tried again, and nothing changed yet.
+func (o *owner) open(ctx context.Context, key string, v sighting) (*line, error) {
 	p := v.port
 	p.Explicit = p.Explicit || len(o.c.Ports) > 0
+	failures, _ := o.tried(key, v.life)
+	faulted := failures >= o.s.o.FaultAfter
 	o.update(func(st *DeviceStatus) { st.Port = p })
 	if !faulted {
 		o.set(StateOpening, "")
 	}
-	openCtx, cancel := context.WithTimeout(ctx, o.s.o.OpenTimeout)
-	defer cancel()
-	t, err := v.bus.Open(openCtx, p)
+	l := &line{key: key, v: v}
+	opened := l // what a call that is abandoned may still fill in
+	err := o.within(ctx, o.s.o.OpenTimeout, "opening the port", v, nil, func() {
+		if opened.t != nil {
+			_ = opened.t.Close()
+		}
+	}, func(ctx context.Context) (err error) {
+		opened.t, err = v.bus.Open(ctx, p)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if o.s.o.Wrap != nil {
-		t = o.s.o.Wrap(o.c.Name, t)
+		l.t = o.s.o.Wrap(o.c.Name, l.t)
 	}
-	d, err := o.driver.Open(openCtx, t, Config{Name: o.c.Name, Log: o.s.o.Log, Params: o.c.Params})
+	err = o.within(ctx, o.s.o.OpenTimeout, "opening the device", v, func() { _ = l.t.Close() }, func() {
+		if l.d != nil {
+			_ = l.d.Close()
+		}
+	}, func(ctx context.Context) (err error) {
+		l.d, err = o.driver.Open(ctx, l.t, Config{Name: o.c.Name, Log: o.s.o.Log, Params: o.c.Params})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	l.close = sync.OnceFunc(func() { _ = l.d.Close() })
 	if !faulted {
 		o.set(StateProbing, "")
 	}
-	idCtx, cancel := context.WithTimeout(ctx, o.s.o.OpenTimeout)
-	defer cancel()
-	id, err := d.Identify(idCtx)
+	id, err := o.identify(ctx, l, o.s.o.OpenTimeout)
 	if err != nil {
-		_ = d.Close()
-		return nil, err
+		return l, err
 	}
-	if o.c.Serial != "" && id.Serial != o.c.Serial {
-		_ = d.Close()
-		why := fmt.Sprintf("the device there has serial number %q, and %q is configured", id.Serial, o.c.Serial)
-		o.s.refuse(o, key, why)
-		return nil, errors.New(why)
-	}
-	if other := o.s.pinned(o, id.Serial); other != "" {
-		_ = d.Close()
-		why := fmt.Sprintf("the device there has serial number %q, which is configured for %s", id.Serial, other)
-		o.s.refuse(o, key, why)
-		return nil, errors.New(why)
+	if why := o.unwanted(key, v, id.Serial); why != "" {
+		o.s.refuse(o, key, v, why)
+		return l, refusedError(why)
 	}
 	o.update(func(st *DeviceStatus) { st.Identity = id })
-	return d, nil
+	return l, nil
 }
 
-// serve runs requests and health checks until the device is lost. worked says
-// that it did something well, busy that an operation was cut off.
-func (o *owner) serve(ctx context.Context, d Device, key string, was Port) (worked, busy bool, err error) {
-	timer := time.NewTimer(jitter(o.s.o.KeepAlive))
-	defer timer.Stop()
-	unwell := 0
-	for {
-		changed := o.s.watch()
-		if now, ok := o.s.sighted(key); !ok || now.Path != was.Path || now.Node != was.Node {
-			// A scan may have met the port half built, or it left and came back
-			// between two scans: the device itself decides.
-			if ok {
-				was = now
-			}
-			o.set(StateBusy, "is it still there?")
-			if _, err := o.check(ctx, d); err != nil {
-				return worked, false, ErrUnplugged
-			}
-			o.set(StateReady, "")
-		}
-		select {
-		case <-ctx.Done():
-			return worked, false, ctx.Err()
-		case <-changed:
-		case r := <-o.box:
-			o.set(StateBusy, "")
-			err := r.fn(d)
-			if err != nil {
-				// Whether the line still lives decides what comes next; the caller
-				// gets its own error either way.
-				if lost := o.alive(ctx, d, err); lost != nil {
-					o.mu.Lock()
-					o.owed = o.st.Identity.Serial
-					o.mu.Unlock()
-					o.set(StateRecovering, lost.Error())
-					r.reply <- err
-					return worked, true, lost
-				}
-			} else {
-				worked = true
-			}
-			o.set(StateReady, "")
-			r.reply <- err
-			timer.Reset(jitter(o.s.o.KeepAlive))
-		case <-timer.C:
-			o.set(StateBusy, "health check")
-			h, err := o.check(ctx, d)
-			switch {
-			case err != nil:
-				return worked, false, err
-			case h.OK:
-				worked, unwell = true, 0
-				o.set(StateReady, "")
-			default:
-				unwell++
-				if unwell >= o.s.o.FaultAfter {
-					o.set(StateFaulted, h.Detail)
-				} else {
-					o.set(StateReady, h.Detail)
-				}
-			}
-			timer.Reset(jitter(o.s.o.KeepAlive))
-		}
+// unwanted says why a device is not this owner's, or is empty.
+func (o *owner) unwanted(key string, v sighting, serial string) string {
+	if o.c.Serial != "" && serial != o.c.Serial {
+		return fmt.Sprintf("the device there has serial number %q, and %q is configured", serial, o.c.Serial)
 	}
+	if other := o.s.pinned(o, serial); other != "" {
+		return fmt.Sprintf("the device there has serial number %q, which is configured for %s", serial, other)
+	}
+	if other := o.s.elsewhere(o, key, v, serial); other != "" {
+		return fmt.Sprintf("device %q was at %s before, which may take this port and waits for it: rescan to take it here", serial, other)
+	}
+	return ""
 }
 
-func (o *owner) check(ctx context.Context, d Device) (Health, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.s.o.CheckTimeout)
-	defer cancel()
-	return d.Health(ctx)
-}
-
-// alive returns why a device whose operation failed has to be opened anew, or
-// nil.
-func (o *owner) alive(ctx context.Context, d Device, err error) error {
-	if errors.Is(err, ErrUnplugged) {
+// identify asks the device who it is.
+func (o *owner) identify(ctx context.Context, l *line, limit time.Duration) (id Identity, err error) {
+	var said Identity // of a call that may be abandoned
+	err = o.within(ctx, limit, "asking the device who it is", l.v, func() { o.free(l) }, nil, func(ctx context.Context) (err error) {
+		said, err = l.d.Identify(ctx)
 		return err
-	}
-	if _, err := o.check(ctx, d); err != nil {
-		return err
-	}
-	return nil
-}
-
-// pause waits before the next attempt, longer after each failure, and ends
-// early when the ports change. A port that left needs no patience.
-func (o *owner) pause(ctx context.Context, failures int, key string, err error) {
-	state := StateRecovering
-	if failures >= o.s.o.FaultAfter {
-		state = StateFaulted
-	}
-	text := ""
+	})
 	if err != nil {
-		text = err.Error()
+		return id, err
 	}
-	o.update(func(st *DeviceStatus) { st.Failures = failures })
-	o.set(state, text)
-	d := o.s.o.BackoffFirst
-	for i := 1; i < failures && d < o.s.o.BackoffMax; i++ {
-		d *= 2
-	}
-	timer := time.NewTimer(jitter(min(d, o.s.o.BackoffMax)))
-	defer timer.Stop()
-	for {
-		changed := o.s.watch()
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			return
-		case <-changed:
-			if !o.s.present(key) {
-				return
-			}
-		}
-	}
+	return said, nil
 }

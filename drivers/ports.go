@@ -30,10 +30,7 @@ func (s *Supervisor) Ports() []PortStatus {
 			for _, o := range s.owners {
 				ok, why := s.fits(o, key, v)
 				if ok {
-					why = "it fits and will be opened"
-					if have := o.status(); have.State != StateAbsent {
-						why = "it has another port, " + have.Port.Path
-					}
+					why = o.reason(s, key, v)
 				}
 				st.Why = append(st.Why, fmt.Sprintf("%s: %s", o.c.Name, why))
 			}
@@ -44,6 +41,22 @@ func (s *Supervisor) Ports() []PortStatus {
 		out = append(out, st)
 	}
 	return out
+}
+
+// reason says why an owner has not opened a port that fits it. The caller holds
+// mu of s.
+func (o *owner) reason(s *Supervisor, key string, v sighting) string {
+	for at, name := range s.claims {
+		if name == o.c.Name {
+			return "it has another port, " + s.seen[at].port.Path
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if t := o.tries[key]; t.life == v.life && t.failures > 0 {
+		return "it is tried again: " + t.why
+	}
+	return "it fits and will be opened"
 }
 
 // fault keeps what the last scan of a bus said, and reports whether that is
@@ -79,7 +92,10 @@ func (s *Supervisor) fits(o *owner, key string, v sighting) (bool, string) {
 	if other, ok := s.claims[key]; ok {
 		return false, "taken by " + other
 	}
-	if why, ok := s.refused[o.c.Name+" "+key]; ok {
+	if r, ok := s.refused[o.c.Name+" "+key]; ok {
+		return false, r.why
+	}
+	if why := o.blocked(v.life); why != "" {
 		return false, why
 	}
 	named := o.names(v.port)

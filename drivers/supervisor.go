@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -61,7 +60,8 @@ type DeviceStatus struct {
 	Identity Identity
 	Detail   string // plain words, and what to do next when something is wrong
 	Replugs  int    // times it came back
-	Failures int    // in a row
+	Failures int    // in a row, on that port since it was plugged in
+	Stuck    int    // calls that did not end in their time and have not returned since
 }
 
 // SupervisorOptions are the settings of [NewSupervisor]. Buses and Drivers are
@@ -86,6 +86,7 @@ type SupervisorOptions struct {
 	OpenTimeout  time.Duration // of open and of identify; 0 means 20 s
 	KeepAlive    time.Duration // between health checks of an idle device; 0 means 60 s
 	CheckTimeout time.Duration // of one health check; 0 means 10 s
+	OpLimit      time.Duration // of one function of Do and of Recover; 0 means 15 min
 	BackoffFirst time.Duration // 0 means 0.5 s
 	BackoffMax   time.Duration // 0 means 30 s
 	FaultAfter   int           // failures in a row; 0 means 5
@@ -102,6 +103,7 @@ func (o *SupervisorOptions) defaults() {
 	def(&o.OpenTimeout, 20*time.Second)
 	def(&o.KeepAlive, time.Minute)
 	def(&o.CheckTimeout, 10*time.Second)
+	def(&o.OpLimit, 15*time.Minute)
 	def(&o.BackoffFirst, 500*time.Millisecond)
 	def(&o.BackoffMax, 30*time.Second)
 	if o.FaultAfter <= 0 {
@@ -124,25 +126,18 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	faults  []error             // by bus: why its last scan failed, or nil
-	seen    map[string]sighting // by Port.Key
-	claims  map[string]string   // Port.Key -> device
-	refused map[string]string   // device + Port.Key -> why, until the port leaves
-	changed chan struct{}       // closed when seen or claims change
-}
-
-// sighting is a port of the last scans.
-type sighting struct {
-	port   Port
-	bus    Bus
-	first  time.Time // since when it is there
-	settle bool      // there long enough
+	seen    map[string]sighting // by key
+	lives   uint64              // given to ports so far
+	claims  map[string]string   // key -> device
+	refused map[string]refusal  // device + key
+	changed chan struct{}       // closed when seen, claims or refused change
 }
 
 // NewSupervisor checks the options. [Supervisor.Run] starts the work.
 func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 	o.defaults()
 	s := &Supervisor{o: o, done: make(chan struct{}), kick: make(chan struct{}, 1), seen: map[string]sighting{},
-		scans: make([]chan scanned, len(o.Buses)), faults: make([]error, len(o.Buses)), claims: map[string]string{}, refused: map[string]string{}, changed: make(chan struct{})}
+		scans: make([]chan scanned, len(o.Buses)), faults: make([]error, len(o.Buses)), claims: map[string]string{}, refused: map[string]refusal{}, changed: make(chan struct{})}
 	names := map[string]bool{}
 	for _, c := range o.Devices {
 		if names[c.Name] {
@@ -182,10 +177,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // Rescan asks for a scan now and forgets which ports were refused. It is a
 // person's word: a device that stands in the place of one whose operation is
-// not settled is taken, and Recover is not run on it.
+// not settled is taken, and Recover is not run on it; what failed is tried
+// again at once; and no device has its place from before.
 func (s *Supervisor) Rescan() {
 	for _, o := range s.owners {
-		o.waive()
+		o.anew()
 	}
 	s.mu.Lock()
 	clear(s.refused)
@@ -204,6 +200,7 @@ func (s *Supervisor) Rescan() {
 func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) {
 	next = s.o.Poll
 	found := map[string]sighting{}
+	var list []sighting
 	now := time.Now()
 	told := false
 	for i, b := range s.o.Buses {
@@ -227,15 +224,21 @@ func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) 
 			continue
 		}
 		for _, p := range ports {
-			found[p.Key()] = sighting{port: p, bus: b, first: now, settle: first}
+			list = append(list, sighting{port: p, bus: b, first: now, settle: first})
 		}
 	}
 	s.mu.Lock()
+	s.name(found, list)
 	same := !told && len(found) == len(s.seen)
 	for key, v := range found {
 		old, ok := s.seen[key]
 		if ok {
-			v.first, v.settle = old.first, old.settle
+			v.first, v.settle, v.life = old.first, old.settle, old.life
+		}
+		if !ok || old.port.Node != v.port.Node || old.port.Path != v.port.Path {
+			s.lives++
+			v.life = s.lives
+			s.forget(key)
 		}
 		if !v.settle {
 			if left := s.o.Debounce - now.Sub(v.first); left > 0 {
@@ -249,9 +252,13 @@ func (s *Supervisor) scan(ctx context.Context, first bool) (next time.Duration) 
 	}
 	for key := range s.seen {
 		if _, ok := found[key]; !ok {
-			for _, o := range s.owners {
-				delete(s.refused, o.c.Name+" "+key)
-			}
+			s.forget(key)
+		}
+	}
+	for at, why := range s.refused {
+		if !why.until.IsZero() && !now.Before(why.until) {
+			delete(s.refused, at)
+			same = false
 		}
 	}
 	s.seen = found
@@ -327,84 +334,11 @@ func (s *Supervisor) watch() <-chan struct{} {
 	return s.changed
 }
 
-// claim takes a free port for an owner: the one it had before if that is
-// there, else the first by key.
-func (s *Supervisor) claim(o *owner) (sighting, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	keys := slices.Sorted(maps.Keys(s.seen))
-	if i := slices.Index(keys, o.lastKey); i > 0 {
-		keys[0], keys[i] = keys[i], keys[0]
-	}
-	for _, key := range keys {
-		v := s.seen[key]
-		if ok, _ := s.fits(o, key, v); ok {
-			s.claims[key] = o.c.Name
-			return v, true
-		}
-	}
-	return sighting{}, false
-}
-
-func (s *Supervisor) release(key string) {
-	s.mu.Lock()
-	delete(s.claims, key)
-	s.mu.Unlock()
-	s.notify()
-}
-
-// sighted returns a port as the last scan saw it.
-func (s *Supervisor) sighted(key string) (Port, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, ok := s.seen[key]
-	return v.port, ok
-}
-
-// present reports whether a port is still there.
-func (s *Supervisor) present(key string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.seen[key]
-	return ok
-}
-
-// refuse keeps an owner away from a port until the port leaves.
-func (s *Supervisor) refuse(o *owner, key, why string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refused[o.c.Name+" "+key] = why
-}
-
-// pinned names the device that a serial number is configured for, if that is
-// another than the owner's.
-func (s *Supervisor) pinned(o *owner, serial string) string {
-	if serial == "" || o.c.Serial != "" {
-		return ""
-	}
-	for _, other := range s.owners {
-		if other.c.Serial == serial && other.c.Protocol == o.c.Protocol {
-			return other.c.Name
-		}
-	}
-	return ""
-}
-
-// refusal is why an owner was kept away from a port that is there, or empty.
-func (s *Supervisor) refusal(o *owner) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(s.seen)) {
-		if why, ok := s.refused[o.c.Name+" "+key]; ok {
-			return why
-		}
-	}
-	return ""
-}
-
 // Do runs fn alone with the open device. It waits for the device as long as ctx
 // lets it; without one the error is a *NotReadyError. fn's error is returned as
-// it is. fn has to end by its own deadline.
+// it is. fn has to end by its own deadline: one that is not back after
+// OpLimit finds its device closed, and if that does not end it either it is
+// abandoned: Do returns [ErrStuck] and the device is opened anew.
 func (s *Supervisor) Do(ctx context.Context, name string, fn func(Device) error) error {
 	i := slices.IndexFunc(s.owners, func(o *owner) bool { return o.c.Name == name })
 	if i < 0 {

@@ -24,6 +24,12 @@ type plug struct {
 	sick   atomic.Bool
 	slow   atomic.Int64 // nanoseconds that a health check takes
 	gone   chan struct{}
+	opens  atomic.Int64
+	closes atomic.Int64
+	// open, identify, health and shut, when set, run inside those calls.
+	open, shut func()
+	identify   func() (Identity, error)
+	health     func()
 }
 
 func newShelf() *shelf { return &shelf{ports: map[string]*plug{}} }
@@ -63,10 +69,19 @@ func (b *shelf) Open(_ context.Context, p Port) (Transport, error) {
 	if !ok {
 		return nil, ErrNoPort
 	}
-	return &wire{pl}, nil
+	if pl.open != nil {
+		b.mu.Unlock()
+		pl.open()
+		b.mu.Lock()
+	}
+	pl.opens.Add(1)
+	return &wire{p: pl}, nil
 }
 
-type wire struct{ p *plug }
+type wire struct {
+	p    *plug
+	once sync.Once
+}
 
 func (w *wire) Read(ctx context.Context, _ []byte) (int, error) {
 	select {
@@ -77,7 +92,7 @@ func (w *wire) Read(ctx context.Context, _ []byte) (int, error) {
 	}
 }
 func (w *wire) Write(context.Context, []byte) (int, error) { return 0, nil }
-func (w *wire) Close() error                               { return nil }
+func (w *wire) Close() error                               { w.once.Do(func() { w.p.closes.Add(1) }); return nil }
 func (w *wire) Info() Port                                 { return w.p.port }
 
 // toy is a driver and its device.
@@ -95,6 +110,9 @@ type toyDevice struct{ w *wire }
 
 func (d *toyDevice) Info() Info { return Info{Protocol: "toy", Port: d.w.p.port} }
 func (d *toyDevice) Identify(context.Context) (Identity, error) {
+	if d.w.p.identify != nil {
+		return d.w.p.identify()
+	}
 	return Identity{Serial: d.w.p.serial}, nil
 }
 func (d *toyDevice) Health(context.Context) (Health, error) {
@@ -104,12 +122,20 @@ func (d *toyDevice) Health(context.Context) (Health, error) {
 	default:
 	}
 	time.Sleep(time.Duration(d.w.p.slow.Load()))
+	if d.w.p.health != nil {
+		d.w.p.health()
+	}
 	if d.w.p.sick.Load() {
 		return Health{}, errors.New("no answer")
 	}
 	return Health{OK: true}, nil
 }
-func (d *toyDevice) Close() error { return nil }
+func (d *toyDevice) Close() error {
+	if d.w.p.shut != nil {
+		d.w.p.shut()
+	}
+	return d.w.Close()
+}
 
 // supervised runs body with a supervisor of one device that may stand on
 // /dev/pad*.

@@ -309,7 +309,7 @@ func faultText(err error) string {
 	if errors.Is(err, drivers.ErrUnplugged) {
 		return "it was unplugged"
 	}
-	return safeText(err.Error(), 160)
+	return safeText(drivers.Plain(err), 160)
 }
 
 // closeSession ends a session that was not completed, so that the pad does not
