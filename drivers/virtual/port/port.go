@@ -53,7 +53,7 @@ func New(o Options) *Port {
 
 // Plug opens the port and serves hosts until Unplug or ctx. link is the name
 // of a pty, that of the options when empty. A listener takes the address that
-// it had before.
+// it had before, or another one of its kind when that is taken by now.
 func (p *Port) Plug(ctx context.Context, link string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,7 +146,11 @@ func linkPTY(path string) (line io.ReadWriteCloser, device string, err error) {
 
 // listen serves one host after the other. The caller holds mu.
 func (p *Port) listen(ctx context.Context, l *life) error {
-	hosts, err := net.Listen("tcp", cmp.Or(p.addr, p.o.Listen, "127.0.0.1:0"))
+	listen := cmp.Or(p.o.Listen, "127.0.0.1:0")
+	hosts, err := net.Listen("tcp", cmp.Or(p.addr, listen))
+	if err != nil && p.addr != "" { // somebody took the port meanwhile
+		hosts, err = net.Listen("tcp", listen)
+	}
 	if err != nil {
 		return fmt.Errorf("listen for the host: %w", err)
 	}

@@ -60,6 +60,16 @@ func heard(t *testing.T, line io.ReadWriter, word string) {
 	}
 }
 
+// taken says whether another program listens or talks at an address: the ports
+// of a machine are shared by all tests that run on it.
+func taken(addr string) bool {
+	l, err := net.Listen("tcp", addr)
+	if err == nil {
+		l.Close()
+	}
+	return err != nil
+}
+
 func TestAListenerKeepsItsAddress(t *testing.T) {
 	p := New(Options{TCP: true, Serve: echo})
 	if err := p.Unplug(); err == nil {
@@ -77,7 +87,7 @@ func TestAListenerKeepsItsAddress(t *testing.T) {
 		if first == "" {
 			first = addr
 		}
-		if addr != first || device != addr {
+		if addr != first && !taken(first) || device != addr {
 			t.Errorf("at %s and %s, first at %s", addr, device, first)
 		}
 		for range 2 { // one host after the other
@@ -89,8 +99,12 @@ func TestAListenerKeepsItsAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c, err := net.Dial("tcp", addr); err == nil {
+			c.SetDeadline(time.Now().Add(time.Second))
+			c.Write([]byte("?"))
+			if n, _ := c.Read(make([]byte, 1)); n > 0 {
+				t.Error("an unplugged port takes hosts")
+			}
 			c.Close()
-			t.Error("an unplugged port takes hosts")
 		}
 	}
 }
@@ -206,8 +220,8 @@ func TestProcess(t *testing.T) {
 		{"\n" + `{"do":"books"}`, "books", 14.0},
 		{`{"do":"unplug"}`, "ok", true},
 		{`{"do":"unplug"}`, "error", "not plugged in"},
-		{`{"do":"replug"}`, "addr", ready["addr"]},
-		{`{"do":"restart"}`, "addr", ready["addr"]},
+		{`{"do":"replug"}`, "ok", true},
+		{`{"do":"restart"}`, "ok", true},
 		{`{"do":"dance"}`, "error", "there is no command"},
 		{`nonsense`, "ok", false},
 	} {
@@ -220,9 +234,8 @@ func TestProcess(t *testing.T) {
 	if err := <-end; err != nil || restarts != 1 {
 		t.Errorf("end: %v, %d restarts", err, restarts)
 	}
-	if c, err := net.Dial("tcp", ready["addr"].(string)); err == nil {
-		c.Close()
-		t.Error("the port outlives the process")
+	if addr, _ := p.Port.Where(); p.Port.Unplug() == nil {
+		t.Errorf("the port at %s outlives the process", addr)
 	}
 }
 
