@@ -104,6 +104,15 @@ func (s *slot) remove() {
 	}
 }
 
+// pulled is a card that goes with its reader: nothing is said, to a reader that is
+// not there, and no answer is given any more. Half a message would wait for the
+// next reader.
+func (s *slot) pulled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in = nil
+}
+
 // hold makes the card wait with its next answer until the returned function is
 // called.
 func (s *slot) hold() (release func()) {
@@ -140,9 +149,12 @@ func (s *slot) serve() {
 		if c == nil {
 			continue
 		}
-		if answer, err := c.Transmit(context.Background(), data); err == nil {
+		answer, err := c.Transmit(context.Background(), data)
+		s.mu.Lock()
+		if err == nil && s.in == c {
 			s.send(vscAPDU, answer)
 		}
+		s.mu.Unlock()
 	}
 }
 

@@ -239,9 +239,9 @@ func TestCCIDUnplugSupervised(t *testing.T) {
 	if err := <-cut; err == nil {
 		t.Error("a command was answered by a reader that is gone")
 	}
+	s.pulled()
 	release()
 	device.reaches(ctx, t, drivers.StateAbsent)
-	s.remove()
 	m.plug(t, map[string]any{"driver": "usb-ccid", "id": "reader", "bus": "xhci.0", "port": "3", "serial": "LAB0002"})
 	m.plug(t, map[string]any{"driver": "ccid-card-passthru", "id": "slot", "bus": "reader.0", "chardev": "card"})
 	if err := s.connect(); err != nil {
