@@ -66,10 +66,15 @@ type keyDocument struct {
 // is required: a digit that was typed wrong shows there and nowhere else. A key
 // of another environment, with a wrong sum, with an exponent other than 3 and
 // 65537 or given twice refuses the whole file with [ErrKeyFile] and its reason;
-// a key whose last day is before today is left out and named.
+// a key whose last day is before today is left out and named. A name that an
+// object has twice refuses the file too: a second "revoked" would void the first.
 func ParseKeyFile(b []byte, env Environment, today Date) (*KeyFile, error) {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrKeyFile}, args...)...)
+	}
+	b = bytes.TrimPrefix(b, []byte("\ufeff")) // editors on Windows write it
+	if name := repeated(b); name != "" {
+		return nil, bad("%q is there twice in one object, and only one of the two would count: keep one", name)
 	}
 	var doc keyDocument
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -120,6 +125,46 @@ func ParseKeyFile(b []byte, env Environment, today Date) (*KeyFile, error) {
 	}
 	f.Revoked = len(doc.Revoked)
 	return f, nil
+}
+
+// repeated returns a name that an object of b has twice, as encoding/json
+// compares names: in capitals or not. It stops at what is not JSON.
+func repeated(b []byte) string {
+	type level struct {
+		names map[string]bool // nil in an array
+		value bool            // what comes next is a value
+	}
+	var open []level
+	dec := json.NewDecoder(bytes.NewReader(b))
+	for {
+		t, err := dec.Token()
+		if err != nil {
+			return ""
+		}
+		if d, ok := t.(json.Delim); ok && (d == '}' || d == ']') {
+			open = open[:len(open)-1]
+			continue
+		}
+		if n := len(open); n > 0 && open[n-1].names != nil {
+			at := &open[n-1]
+			if name, ok := t.(string); ok && !at.value {
+				// Some letters beyond ASCII fold to ASCII ones (s, k).
+				fold := strings.ToLower(strings.ToUpper(name))
+				if at.names[fold] {
+					return name
+				}
+				at.names[fold], at.value = true, true
+				continue
+			}
+			at.value = false
+		}
+		switch t {
+		case json.Delim('{'):
+			open = append(open, level{names: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, level{})
+		}
+	}
 }
 
 func (e *keyEntry) key() (CAKey, error) {

@@ -57,6 +57,30 @@ func TestKeyFile(t *testing.T) {
 	}
 }
 
+// TestKeyFileSaysNothingTwice: of a name that is there twice the reader of JSON
+// takes the last, so that a revocation or an expiry would be lost unseen.
+func TestKeyFileSaysNothingTwice(t *testing.T) {
+	good := string(keyFile(t, "live", fileKey(0x92, func(m map[string]any) { m["expiry"] = "2026-11-30" })))
+	if _, err := ParseKeyFile([]byte("\ufeff"+good), Live, keyDay); err != nil {
+		t.Errorf("a byte order mark: %v", err)
+	}
+	for name, change := range map[string][2]string{
+		"a second, empty revocation list": {`"env":`, `"revoked":[{"rid":"A000000003","index":"92","serial":"001234"}],"env":`},
+		"a second list of keys":           {`"env":`, `"keys":[],"env":`},
+		"a second expiry in capitals":     {`"exponent":`, `"EXPIRY":"2031-12-31","exponent":`},
+		"a letter that folds to s":        {`"env":`, `"keyſ":[],"env":`},
+		"a second environment":            {`"env":`, `"env":"test","env":`},
+	} {
+		text := strings.Replace(good, change[0], change[1], 1)
+		if text == good {
+			t.Fatalf("%s: nothing is changed", name)
+		}
+		if _, err := ParseKeyFile([]byte(text), Live, keyDay); !errors.Is(err, ErrKeyFile) || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestKeyFileRefusals(t *testing.T) {
 	one := func(change func(m map[string]any)) []byte { return keyFile(t, "live", fileKey(0x92, change)) }
 	set := func(key string, v any) []byte { return one(func(m map[string]any) { m[key] = v }) }
