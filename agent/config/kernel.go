@@ -91,6 +91,11 @@ func PlainReader(protocol string) bool { return protocol == "ccid" }
 
 // checkReaders judges the sections for readers without a kernel of their own.
 func (c *Config) checkReaders(bad faultFunc) {
+	for i, d := range c.Device {
+		if PlainReader(d.Protocol) && len(d.Serial) > 64 {
+			bad(fmt.Sprintf("device[%d].serial", i), "has %d characters, and the message to the acquirer has room for 64: leave it out, and the device's name stands for it", len(d.Serial))
+		}
+	}
 	for i, r := range c.Register {
 		d, ok := c.DeviceOf(r.ID)
 		if !ok || !PlainReader(d.Protocol) {
@@ -202,6 +207,9 @@ func (e *Encryption) check(bad faultFunc) {
 		}
 		if len(e.KeyID) > 64 {
 			bad("encryption.key_id", "has %d characters: 1 to 64", len(e.KeyID))
+		} else if strings.ContainsFunc(e.KeyID, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"\<>&`, r) }) {
+			// JSON writes one of them as six, and the message to the acquirer is short.
+			bad("encryption.key_id", `has a space, a letter beyond ASCII or one of "\<>&: copy the name as the acquirer wrote it`)
 		}
 		if b, err := hex.DecodeString(e.Thumbprint); e.Thumbprint != "" && (err != nil || len(b) != 32) {
 			bad("encryption.thumbprint", "is not a SHA-256 in hex, 64 digits")

@@ -89,6 +89,8 @@ func TestReaderFaults(t *testing.T) {
 		{"serial of the key", `"1234567890123456"`, `"123"`, "encryption.key", "16 hex digits", 35},
 		{"key of the other kind", dukpt, "kind = \"dukpt\"\npublic_key = \"a.pem\"", "encryption.public_key", `belongs to kind = "jwe"`, 35},
 		{"JWE without a pin", dukpt, strings.Replace(jwe, "thumbprint", "#thumbprint", 1), "encryption.thumbprint", "is missing", 33},
+		{"key id that JSON makes longer", dukpt, strings.Replace(jwe, `"k1"`, `"<k1>"`, 1), "encryption.key_id", "as the acquirer wrote", 36},
+		{"serial too long for the message", `protocol = "ccid"`, `protocol = "ccid"` + "\nserial = \"" + strings.Repeat("S", 65) + `"`, "device[0].serial", "room for 64", 10},
 		{"key id", dukpt, strings.Replace(jwe, `"k1"`, `"`+strings.Repeat("k", 65)+`"`, 1), "encryption.key_id", "1 to 64", 36},
 		{"thumbprint", dukpt, strings.Replace(jwe, "abab", "ab", 1), "encryption.thumbprint", "64 digits", 37},
 		{"JWE with a serial", dukpt, jwe + "\nkey = \"1234567890123456\"", "encryption.key", "public_key", 38},
