@@ -59,8 +59,10 @@ type Application struct {
 	TDOL string `toml:"tdol" json:"tdol"`
 }
 
-// Set reports whether the file has the section.
-func (k *Kernel) Set() bool { return k.Country != "" || len(k.Application) > 0 }
+// Set reports whether the file has the section, with more than what has a default.
+func (k *Kernel) Set() bool {
+	return k.Country != "" || len(k.Application) > 0 || k.CAKeys != "" || k.MerchantCategory != ""
+}
 
 // Encryption is how card data of readers that do not encrypt become
 // ciphertext: in this process, before anything else sees them.

@@ -117,6 +117,17 @@ func TestReaderFaults(t *testing.T) {
 	}
 }
 
+// TestKernelOfKeysAlone: a section that lacks both of what it needs is not taken
+// for none.
+func TestKernelOfKeysAlone(t *testing.T) {
+	for _, line := range []string{`ca_keys = "x.json"`, `merchant_category = "5411"`} {
+		_, err := Parse("x.toml", []byte(good+"\n[kernel]\n"+line+"\n"))
+		if err == nil || !strings.Contains(err.Error(), "kernel.country") || !strings.Contains(err.Error(), "kernel.application") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestRefuseNamesTheLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.toml")
 	if err := os.WriteFile(path, []byte(reader), 0o600); err != nil {
