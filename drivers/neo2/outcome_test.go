@@ -155,8 +155,8 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s, err := ParseSettings(map[string]string{"baud": "38400", "key_variant": "pin", "link": "hid", "customer_wait": "30", "fallback": "false"})
-	if err != nil || s.Baud != 38400 || s.KeyVariant != "pin" || s.Reports == nil || !*s.Reports || s.Fallback {
+	s, err := ParseSettings(map[string]string{"baud": "38400", "key_variant": "pin", "link": "hid", "customer_wait": "30"})
+	if err != nil || s.Baud != 38400 || s.KeyVariant != "pin" || s.Reports == nil || !*s.Reports {
 		t.Errorf("%+v %v", s, err)
 	}
 }

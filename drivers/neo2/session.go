@@ -233,10 +233,9 @@ func (s *session) Read(ctx context.Context, t emv.Terms) (emv.Card, error) {
 // start is the first phase by chip.
 func (s *session) start(ctx context.Context) (emv.Card, error) {
 	seconds := uint16(s.d.set.CustomerWait.Seconds())
+	// First byte 0: no fallback to the stripe. This phase is used where a swipe is
+	// not allowed; where it is, 02-40 offers every way at once.
 	data := []byte{0, byte(seconds >> 8), byte(seconds), byte(seconds >> 8), byte(seconds)}
-	if s.d.set.Fallback && s.allows(emv.EntrySwipe) {
-		data[0] = 1
-	}
 	f, err := s.d.l.exchange(ctx, opStart, s.objects(data), answerWait, 2*s.d.set.CustomerWait+margin, s.serve)
 	if err != nil {
 		return emv.Card{}, err

@@ -27,16 +27,13 @@ type Settings struct {
 	// KeyVariant is the working key of the reader's DUKPT ("key_variant": "data",
 	// the default, or "pin").
 	KeyVariant string
-	// Fallback lets the reader ask for the stripe of a chip card that it cannot
-	// read ("fallback", default true).
-	Fallback bool
 }
 
-var settingNames = []string{"baud", "customer_wait", "fallback", "force_online", "key_variant", "link"}
+var settingNames = []string{"baud", "customer_wait", "force_online", "key_variant", "link"}
 
 // ParseSettings checks the parameters of a configuration.
 func ParseSettings(params map[string]string) (Settings, error) {
-	s := Settings{CustomerWait: time.Minute, ForceOnline: true, Fallback: true, KeyVariant: p2pe.VariantDataRequest}
+	s := Settings{CustomerWait: time.Minute, ForceOnline: true, KeyVariant: p2pe.VariantDataRequest}
 	for name, v := range params {
 		var err error
 		switch name {
@@ -52,8 +49,6 @@ func ParseSettings(params map[string]string) (Settings, error) {
 			s.CustomerWait = time.Duration(n) * time.Second
 		case "force_online":
 			s.ForceOnline, err = strconv.ParseBool(v)
-		case "fallback":
-			s.Fallback, err = strconv.ParseBool(v)
 		case "key_variant":
 			switch v {
 			case "data":

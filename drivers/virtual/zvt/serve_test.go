@@ -265,9 +265,8 @@ func TestCommandsOfTheProcess(t *testing.T) {
 			t.Errorf("%s: %v", c, r)
 		}
 	}
-	addr := p.ready["addr"]
 	p.must(`{"do":"unplug"}`)
-	addr = p.must(`{"do":"replug"}`)["addr"] // the same, if nobody took it: see package port
+	addr := p.must(`{"do":"replug"}`)["addr"] // the same, if nobody took it: see package port
 	r := dial(t, addr.(string))
 	r.run(hello)
 	addr = p.must(`{"do":"restart"}`)["addr"]
