@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,8 @@ type fake struct {
 	stuck     chan struct{} // not nil: transfers return only when it is closed
 	writes    [][]byte
 	longest   int
-	closes    int
-	released  int
+	closes    atomic.Int32
+	released  atomic.Int32
 	asked     int  // length of the last read
 	letGo     bool // release ends what is stuck
 }
@@ -68,12 +69,12 @@ func (f *fake) packet() int    { return 64 }
 func (f *fake) message() int   { return f.longest }
 func (f *fake) eventSize() int { return 8 }
 func (f *fake) release() {
-	f.released++
+	f.released.Add(1)
 	if f.letGo {
 		close(f.stuck)
 	}
 }
-func (f *fake) close() error { f.closes++; return nil }
+func (f *fake) close() error { f.closes.Add(1); return nil }
 
 var place = drivers.Port{Kind: drivers.KindUSB, Path: "usb:1-2:0"}
 
@@ -111,10 +112,10 @@ func TestMessagesOfBothEndpoints(t *testing.T) {
 		if n, err := tr.Control(t.Context(), 0x80, 6, 0x200, 0, data); err != nil || string(data[:n]) != "abc" {
 			t.Errorf("%q, %v", data[:n], err)
 		}
-		if err := tr.Close(); err != nil || f.closes != 1 {
+		if err := tr.Close(); err != nil || f.closes.Load() != 1 {
 			t.Error(err)
 		}
-		if tr.Close() != nil || f.closes != 1 {
+		if tr.Close() != nil || f.closes.Load() != 1 {
 			t.Error("closed twice")
 		}
 		if _, err := tr.Read(t.Context(), buf); !errors.Is(err, os.ErrClosed) {
@@ -164,22 +165,22 @@ func TestStuckCancelIsAbandoned(t *testing.T) {
 				t.Errorf("write: %v", err)
 			}
 			err := tr.Close()
-			if took := time.Since(start); took > 10*time.Second || f.released != 1 {
-				t.Errorf("after %v, released %d times", took, f.released)
+			if took := time.Since(start); took > 10*time.Second || f.released.Load() != 1 {
+				t.Errorf("after %v, released %d times", took, f.released.Load())
 			}
 			if helps {
-				if err != nil || f.closes != 1 || bus.held(place.Path) {
-					t.Errorf("%v, closed %d times", err, f.closes)
+				if err != nil || f.closes.Load() != 1 || bus.held(place.Path) {
+					t.Errorf("%v, closed %d times", err, f.closes.Load())
 				}
 				return
 			}
-			if !errors.Is(err, ErrStuck) || f.closes != 0 || !bus.held("usb:1-2:7") || bus.held("usb:1-3:0") {
-				t.Errorf("%v, closed %d times", err, f.closes)
+			if !errors.Is(err, ErrStuck) || f.closes.Load() != 0 || !bus.held("usb:1-2:7") || bus.held("usb:1-3:0") {
+				t.Errorf("%v, closed %d times", err, f.closes.Load())
 			}
 			close(f.stuck)
 			synctest.Wait()
-			if f.closes != 1 || bus.held(place.Path) {
-				t.Errorf("the system let go: closed %d times", f.closes)
+			if f.closes.Load() != 1 || bus.held(place.Path) {
+				t.Errorf("the system let go: closed %d times", f.closes.Load())
 			}
 		})
 	}
