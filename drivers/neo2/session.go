@@ -85,18 +85,23 @@ func (s *session) step(ctx context.Context, o op, from stage, f func(ctx context
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	s.mu.Lock()
 	if s.ended || s.stage != from || s.d.session != s || from != begun && s.d.l.dirty {
 		s.mu.Unlock()
+		unlock()
 		return s.d.fail(o.name, ErrOrder)
 	}
 	running := make(chan struct{})
 	s.stop, s.running = stop, running
 	s.mu.Unlock()
 	defer func() {
+		// The link first: a Cancel that waits for this step takes it next, and one
+		// that comes meanwhile still finds a step to wait for.
+		unlock()
 		s.mu.Lock()
-		s.stop, s.running = nil, nil
+		if s.running == running {
+			s.stop, s.running = nil, nil
+		}
 		s.mu.Unlock()
 		close(running)
 	}()
