@@ -94,10 +94,14 @@ func (s *session) step(ctx context.Context, op string, from stage, f func(ctx co
 	s.stop, s.running = stop, running
 	s.mu.Unlock()
 	defer func() {
+		// The link first: a Cancel that waits for this step takes it next, and one
+		// that comes meanwhile still finds a step to wait for.
+		unlock()
 		s.mu.Lock()
-		s.stop, s.running = nil, nil
+		if s.running == running {
+			s.stop, s.running = nil, nil
+		}
 		s.mu.Unlock()
-		unlock() // before Cancel goes on: it needs the link
 		close(running)
 	}()
 	s.stage = over // until f says otherwise: a failed step ends the payment
